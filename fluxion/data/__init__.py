@@ -1,0 +1,1 @@
+"""Data: batches, splits, one-hot labels, data sets, tables."""

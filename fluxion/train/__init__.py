@@ -1,0 +1,1 @@
+"""Training: the step, the loop, fit, and what they report."""

@@ -1,0 +1,71 @@
+"""`trainstep` and `train`: the visible loop.
+
+    opt = fx.setup(fx.Adam(1e-3), model)
+    for epoch in range(10):
+        fx.train(lambda m, x, y: fx.logitcrossentropy(m(x), y), model, loader, opt)
+
+The compiled step is found again by what the loss *is*: the lambda above is made ten times and compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from fluxion.optim.optimizer import Optimizer
+from fluxion.train.step import Objective, Training
+
+
+def trainstep(loss: Callable[..., Any], model: Any, batch: Any, opt: Optimizer, *, check: bool = True) -> float:
+    """Take one step on one batch; returns the loss before the step. Changes `model` and `opt`.
+
+    `loss(model, *batch)` for a batch that is a tuple or list, `loss(model, batch)` for any other; it returns a scalar,
+    or a tuple whose first element is the loss. Forward, backward and update are one compiled program.
+    `check=False` leaves out the checks of values (finite inputs, labels in range); see `train` for the errors.
+
+    >>> import fluxion as fx, jax.numpy as jnp
+    >>> model = fx.Dense(1, 1, bias=False, init=fx.ones)
+    >>> opt = fx.setup(fx.Descent(0.1), model)
+    >>> x, y = jnp.ones((4, 1)), jnp.zeros((4, 1))
+    >>> fx.trainstep(lambda m, x, y: fx.mse(m(x), y), model, (x, y), opt)
+    1.0
+    >>> round(model.weight.item(), 4)
+    0.8
+    """
+    training = Training(Objective(loss), model, opt, check=check)
+    try:
+        training.step(batch)
+        training.finish()
+    finally:
+        training.sync()
+    return float(training.results[0][0])
+
+
+def train(
+    loss: Callable[..., Any], model: Any, data: Iterable[Any], opt: Optimizer, *, check: bool = True
+) -> np.ndarray:
+    """One pass over `data`: a step on each batch; returns the losses of the steps. Changes `model` and `opt`.
+
+    `loss` and batches are as for `trainstep`; `data` is a `DataLoader`, a list of batches, or any iterable.
+
+    A step whose loss or gradient is not finite is not applied and raises NonFiniteError, which names the step and
+    the first layer that produced it; labels out of range, NaN in a batch and the like raise DataError with value and
+    index. After any exception, Ctrl-C included, model and optimizer are those of the last completed step.
+
+    >>> import fluxion as fx, jax.numpy as jnp
+    >>> model = fx.Dense(1, 1, bias=False, init=fx.ones)
+    >>> opt = fx.setup(fx.Descent(0.1), model)
+    >>> x, y = jnp.ones((4, 1)), jnp.zeros((4, 1))
+    >>> fx.train(lambda m, x, y: fx.mse(m(x), y), model, [(x, y), (x, y)], opt).round(2).tolist()
+    [1.0, 0.64]
+    """
+    training = Training(Objective(loss), model, opt, check=check)
+    try:
+        for batch in data:
+            training.step(batch)
+        training.finish()
+    finally:
+        training.sync()
+    return np.array([values[0] for values in training.results])

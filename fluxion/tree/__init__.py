@@ -1,0 +1,45 @@
+"""What a model is: walking it, rebuilding it, naming its parts, printing it."""
+
+from fluxion.tree.graph import Graph, scan, scan_call
+from fluxion.tree.layer import Layer, Param, path_of
+from fluxion.tree.model import (
+    bf16,
+    cpu,
+    destructure,
+    device,
+    f16,
+    f32,
+    f64,
+    fmap,
+    gpu,
+    load_state,
+    modules,
+    set_trainables,
+    state,
+    trainables,
+    with_trainables,
+)
+
+__all__ = [
+    "Graph",
+    "Layer",
+    "Param",
+    "bf16",
+    "cpu",
+    "destructure",
+    "device",
+    "f16",
+    "f32",
+    "f64",
+    "fmap",
+    "gpu",
+    "load_state",
+    "modules",
+    "path_of",
+    "scan",
+    "scan_call",
+    "set_trainables",
+    "state",
+    "trainables",
+    "with_trainables",
+]

@@ -1,0 +1,420 @@
+"""One walk over anything a model may be made of, and the way back.
+
+`scan(obj)` returns a `Graph`: the arrays it found (each once, however many paths lead to it), the path and the
+role of each, and enough structure to
+
+* build a working copy that holds other leaves (`Graph.build`): how transforms hand tracers to a model,
+* see what a call changed on that copy (`Working.changes`) and repeat it on the originals (`Changes.apply`),
+* put new arrays into the originals (`Graph.assign`),
+* tell whether two objects are the same program (`Graph.key`), which is what the compile cache asks.
+
+Nothing here knows what a layer means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fluxion.errors import StateError
+from fluxion.tree.kinds import FUNCTION, Children, Kind, Step, code_facts, kind_of
+
+PARAMETER = "parameter"  # a floating array, which training changes
+BUFFER = "buffer"  # a layer's state, such as running statistics
+CONSTANT = "constant"  # integers, booleans, random keys
+CAPTURED = "captured"  # used by a function, but no part of what is trained
+
+
+def is_array(value: object) -> bool:
+    """Whether `value` is a leaf: a jax array, tracer or shape, or a numeric numpy array."""
+    if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)):
+        return True
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biufcV"
+
+
+def is_floating(value: Any) -> bool:
+    """Whether an array can have a gradient (real or complex, of any precision)."""
+    return jax.numpy.issubdtype(value.dtype, np.inexact)
+
+
+# A reference to a child: a leaf by its index, a node by its index, or a static value.
+class LeafRef(NamedTuple):
+    index: int
+
+
+class NodeRef(NamedTuple):
+    index: int
+
+
+class Static(NamedTuple):
+    value: Any
+
+
+class Outside(NamedTuple):
+    """A node of another graph, met again inside a changed value."""
+
+    index: int
+
+
+Ref = LeafRef | NodeRef | Static | Outside
+
+
+class Identity:
+    """Wraps an object that cannot be hashed: equal only to itself."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@dataclasses.dataclass(slots=True)
+class Node:
+    kind: Kind
+    meta: Any
+    children: list[tuple[Step, Ref]]
+    original: Any  # kept by a template only where the object itself is shared
+    path: str
+    live: bool = False  # part of a working copy; the others are shared
+
+
+class Working:
+    """A working copy of a graph's objects, and what was installed in it."""
+
+    def __init__(self, graph: Graph, leaves: Sequence[Any], outside: Sequence[Node] = ()) -> None:
+        self.graph = graph
+        self.leaves = leaves
+        self.outside = outside
+        self.made: dict[int, Any] = {}
+        self.late: list[tuple[int, Step, Ref]] = []
+        self.roots = tuple(self.get(ref) for ref in graph.roots)
+        while self.late:
+            index, step, ref = self.late.pop(0)
+            self.graph.nodes[index].kind.write(self.made[index], step, self.get(ref))
+
+    def get(self, ref: Ref) -> Any:
+        if isinstance(ref, LeafRef):
+            return self.leaves[ref.index]
+        if isinstance(ref, Static):
+            return ref.value
+        if isinstance(ref, Outside):
+            return self.outside[ref.index].original
+        if ref.index in self.made:
+            return self.made[ref.index]
+        node = self.graph.nodes[ref.index]
+        if not node.live:
+            self.made[ref.index] = node.original
+            return node.original
+        early = [(step, self.get(child)) for step, child in node.children if node.kind.is_early(step)]
+        made = self.made[ref.index] = node.kind.make(node.meta, early)
+        self.late += [(ref.index, step, child) for step, child in node.children if not node.kind.is_early(step)]
+        return made
+
+    def changes(self, replaced: dict[int, Any] | None = None) -> Changes:
+        """What has been written to the working copy since it was made.
+
+        Where `replaced` is given, an array put in the place of a leaf goes there, by the leaf's index.
+        """
+        nodes = self.graph.nodes
+        index_of = {id(made): i for i, made in self.made.items() if nodes[i].live}
+        written: list[tuple[int, Step]] = []
+        removed: list[tuple[int, Step]] = []
+        values: list[Any] = []
+        for i, made in self.made.items():
+            node = nodes[i]
+            if not (node.live and node.kind.mutable):
+                continue
+            before = dict(node.children)
+            after = _all_children(node.kind, made) if node.kind is FUNCTION else node.kind.children(made)
+            for step, value in after:
+                ref = before.get(step)
+                if ref is not None and self.get(ref) is value:
+                    continue
+                if replaced is not None and isinstance(ref, LeafRef) and is_array(value):
+                    replaced[ref.index] = value
+                else:
+                    written.append((i, step))
+                    values.append(value)
+            present = {step for step, _ in after}
+            removed += [(i, step) for step in before if step not in present and step[0] != "global"]
+        found = _Scan(follow_globals=False, outside=index_of)
+        refs = [found.add(value, f"changed {step}") for (_, step), value in zip(written, values, strict=True)]
+        graph = found.finish(refs)
+        return Changes(graph.template(), tuple(written), tuple(removed), graph.leaves)
+
+
+class Changes:
+    """Writes made to a working copy, to be repeated on the originals. A JAX pytree whose leaves are the arrays."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        written: tuple[tuple[int, Step], ...],
+        removed: tuple[tuple[int, Step], ...],
+        leaves: list[Any],
+    ) -> None:
+        self.graph = graph
+        self.written = written
+        self.removed = removed
+        self.leaves = leaves
+
+    def has_static(self) -> bool:
+        """Whether Python values changed too, as opposed to arrays."""
+        return bool(self.removed) or any(isinstance(ref, Static) for ref in self.graph.roots)
+
+    def apply(self, originals: Sequence[Node], *, arrays_only: bool = False) -> None:
+        """Write to the originals; `arrays_only` leaves out what Python code did while it was being traced."""
+        working = Working(self.graph, self.leaves, originals)
+        for (index, step), ref, value in zip(self.written, self.graph.roots, working.roots, strict=True):
+            if not arrays_only or not isinstance(ref, Static):
+                originals[index].kind.write(originals[index].original, step, value)
+        if not arrays_only:
+            for index, step in self.removed:
+                originals[index].kind.remove(originals[index].original, step)
+
+
+jax.tree_util.register_pytree_node(
+    Changes,
+    lambda c: (c.leaves, (c.graph, c.written, c.removed)),
+    lambda aux, leaves: Changes(*aux, list(leaves)),
+)
+
+
+class Graph:
+    """The result of `scan`: see the module's first lines."""
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        roots: list[Ref],
+        leaves: list[Any],
+        paths: list[str],
+        roles: list[str],
+        groups: list[Any],
+    ) -> None:
+        self.nodes = nodes
+        self.roots = roots
+        self.leaves = leaves
+        self.paths = paths
+        self.roles = roles
+        self.groups = groups  # which root each leaf belongs to
+
+    def indices(self, *roles: str) -> list[int]:
+        return [i for i, role in enumerate(self.roles) if role in roles]
+
+    def build(self, leaves: Sequence[Any]) -> Working:
+        """A working copy of the roots which holds `leaves` in place of the arrays."""
+        return Working(self, leaves)
+
+    def rebuilt(self, leaves: Sequence[Any]) -> Any:
+        """A copy of the only root with other leaves."""
+        (root,) = Working(self, leaves).roots
+        return root
+
+    def assign(self, leaves: Sequence[Any]) -> None:
+        """Write `leaves` into the original objects, in place."""
+        done: dict[int, Any] = {}
+
+        def current(ref: Ref) -> Any:
+            if isinstance(ref, LeafRef):
+                return leaves[ref.index]
+            return ref.value if isinstance(ref, Static) else visit(ref.index)
+
+        def before(ref: Ref) -> Any:
+            if isinstance(ref, LeafRef):
+                return self.leaves[ref.index]
+            return ref.value if isinstance(ref, Static) else self.nodes[ref.index].original
+
+        def visit(index: int) -> Any:
+            if index in done:
+                return done[index]
+            node = self.nodes[index]
+            done[index] = node.original
+            if not node.live:
+                return node.original
+            fresh = [(step, current(ref)) for step, ref in node.children]
+            changed = [new for new, (_, ref) in zip(fresh, node.children, strict=True) if new[1] is not before(ref)]
+            if not changed:
+                return node.original
+            if not node.kind.mutable:
+                done[index] = node.kind.make(node.meta, fresh)
+                return done[index]
+            for step, value in changed:
+                node.kind.write(node.original, step, value)
+            return node.original
+
+        for ref in self.roots:
+            if current(ref) is not before(ref):
+                held = type(before(ref)).__name__
+                raise StateError(
+                    f"expected a model whose arrays can be replaced in place, got a bare {held}. "
+                    "Put it in a list, a dict, a Param or a Layer."
+                )
+
+    def template(self) -> Graph:
+        """The structure alone: what a cached program keeps, without the arrays or the objects that held them."""
+        nodes = [dataclasses.replace(node, original=None) if node.live else node for node in self.nodes]
+        return Graph(nodes, self.roots, [None] * len(self.leaves), self.paths, self.roles, self.groups)
+
+    def key(self) -> Hashable:
+        """Equal for equal programs: same code, same structure, same static values; arrays count only as places."""
+        return (
+            tuple(self.roles),
+            tuple(_ref_key(ref) for ref in self.roots),
+            tuple(
+                (
+                    node.kind.meta_key(node.meta),
+                    tuple((step, _ref_key(ref)) for step, ref in node.children),
+                )
+                for node in self.nodes
+            ),
+        )
+
+
+def _ref_key(ref: Ref) -> Hashable:
+    if not isinstance(ref, Static):
+        return ref
+    value = ref.value
+    try:
+        hash(value)
+    except TypeError:
+        return Identity(value)
+    return type(value), value
+
+
+def _all_children(kind: Kind, obj: Any) -> Children:
+    """A rebuilt function's children, with the globals that were replaced or assigned."""
+    replaced = [(("global", n), v) for n, v in obj.__globals__.items() if n != "__builtins__"]
+    return [*kind.children(obj), *replaced]
+
+
+class _Scan:
+    """The state of one walk."""
+
+    def __init__(self, *, follow_globals: bool, outside: dict[int, int] | None = None) -> None:
+        self.follow_globals = follow_globals
+        self.outside = outside or {}
+        self.nodes: list[Node] = []
+        self.leaves: list[Any] = []
+        self.paths: list[str] = []
+        self.roles: list[str] = []
+        self.groups: list[Any] = []
+        self.node_index: dict[int, int] = {}
+        self.leaf_index: dict[tuple[int, Any], int] = {}
+        self.deferred: list[tuple[int, Children]] = []
+        self.kept: list[Any] = []  # temporary objects whose id must not be reused during the walk
+        self.group: Any = None
+        self.captured = False
+
+    def add(self, value: Any, path: str, *, buffer: bool = False) -> Ref:
+        if is_array(value):
+            return self.add_leaf(value, path, buffer)
+        kind = kind_of(value)
+        if kind is None:
+            return Static(value)
+        if id(value) in self.outside:
+            return Outside(self.outside[id(value)])
+        if id(value) in self.node_index:
+            return NodeRef(self.node_index[id(value)])
+        index = self.node_index[id(value)] = len(self.nodes)
+        node = Node(kind, kind.meta(value), [], value, path, kind.always_copied)
+        self.nodes.append(node)
+        self.kept.append(value)
+        buffers = getattr(type(value), "buffers", ())
+        for step, child in kind.children(value):
+            is_buffer = buffer or (step[0] == "attr" and step[1] in buffers)
+            node.children.append((step, self.add(child, _extend(path, step), buffer=is_buffer)))
+        if kind is FUNCTION:
+            if code_facts(value.__code__).rebinds:
+                node.live = True
+                for step, ref in node.children:
+                    if step[0] == "cell" and isinstance(ref, NodeRef):
+                        self.nodes[ref.index].live = True
+            if self.follow_globals:
+                self.deferred.append((index, FUNCTION.global_children(value)))
+        return NodeRef(index)
+
+    def add_leaf(self, value: Any, path: str, buffer: bool) -> LeafRef:
+        place = (id(value), self.group)
+        if place not in self.leaf_index:
+            self.leaf_index[place] = len(self.leaves)
+            self.leaves.append(value)
+            self.paths.append(path or "value")
+            self.groups.append(self.group)
+            if self.captured:
+                role = CAPTURED
+            elif not is_floating(value):
+                role = CONSTANT
+            else:
+                role = BUFFER if buffer else PARAMETER
+            self.roles.append(role)
+        return LeafRef(self.leaf_index[place])
+
+    def finish(self, roots: list[Ref]) -> Graph:
+        self.captured = True
+        while self.deferred:  # last, so that what a model owns is never taken for a captured global
+            index, children = self.deferred.pop()
+            for step, child in children:
+                self.nodes[index].children.append((step, self.add(child, _extend("", step))))
+        self.spread_liveness()
+        return Graph(self.nodes, roots, self.leaves, self.paths, self.roles, self.groups)
+
+    def spread_liveness(self) -> None:
+        """Whatever reaches an array or a live node is part of the working copy too."""
+        owners: list[list[int]] = [[] for _ in self.nodes]
+        todo = []
+        for i, node in enumerate(self.nodes):
+            for _, ref in node.children:
+                if isinstance(ref, NodeRef):
+                    owners[ref.index].append(i)
+                elif isinstance(ref, (LeafRef, Outside)):
+                    node.live = True
+            if node.live:
+                todo.append(i)
+        while todo:
+            for owner in owners[todo.pop()]:
+                if not self.nodes[owner].live:
+                    self.nodes[owner].live = True
+                    todo.append(owner)
+
+
+def scan(obj: Any) -> Graph:
+    """Walk a model: what it owns, without the globals its functions read."""
+    found = _Scan(follow_globals=False)
+    return found.finish([found.add(obj, "")])
+
+
+def scan_call(function: Any, args: Sequence[Any]) -> Graph:
+    """Walk a function and its arguments: roots are `(function, *args)`.
+
+    An array reached from two arguments counts once for each, as partial derivatives demand; an object that is
+    both an argument and a variable of the function is one object. The function's own arrays are captured.
+    """
+    found = _Scan(follow_globals=True)
+    refs = []
+    for position, arg in enumerate(args):
+        found.group = position
+        refs.append(found.add(arg, ""))
+    found.group, found.captured = "function", True
+    return found.finish([found.add(function, ""), *refs])
+
+
+def _extend(path: str, step: Step) -> str:
+    place, name = step
+    if place in ("contents", "self"):
+        return path
+    if place == "item" or (place == "key" and not isinstance(name, str)):
+        return f"{path}[{name!r}]"
+    if place == "key":
+        return f"{path}[{name!r}]"
+    if place == "default":
+        name = f"default{name}"
+    return f"{path}.{name}" if path else str(name)

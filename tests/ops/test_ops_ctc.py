@@ -1,0 +1,104 @@
+"""CTC against torch's numbers and gradients, and against the sum over all alignments."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fluxion as fx
+
+LOGITS = np.random.default_rng(0).normal(0, 2, (4, 9, 5))
+TARGET = np.array([[0, 1, 2, 3], [2, 2, 1, 9], [3, -7, 0, 0], [1, 1, 1, 1]])  # beyond the lengths: anything
+TIMES, SIZES = np.array([9, 6, 7, 8]), np.array([4, 3, 0, 4])
+
+
+def test_equals_torch(x64):
+    torch = pytest.importorskip("torch", reason="torch is the outside reference")
+    x = torch.tensor(LOGITS, requires_grad=True)
+    expected = torch.nn.functional.ctc_loss(
+        torch.log_softmax(x, -1).transpose(0, 1),
+        torch.tensor(TARGET.clip(0, 4)),
+        tuple(TIMES.tolist()),
+        tuple(SIZES.tolist()),
+        blank=4,
+        reduction="none",
+    )
+    expected.sum().backward()
+    options = {"prediction_lengths": TIMES, "target_lengths": SIZES}
+    each = fx.ctc_loss(LOGITS, TARGET, agg=fx.identity, **options)
+    np.testing.assert_allclose(each, expected.detach().numpy(), rtol=1e-12)
+    slope = jax.grad(lambda x: fx.ctc_loss(x, TARGET, agg=jnp.sum, **options))(jnp.asarray(LOGITS))
+    np.testing.assert_allclose(slope, x.grad.numpy(), rtol=1e-12, atol=1e-13)
+    assert each.dtype == jnp.float64 and not slope[1, 6:].any()
+    # one sequence without a batch axis; the default agg is the mean
+    np.testing.assert_allclose(fx.ctc_loss(LOGITS[1, :6], TARGET[1, :3]), each[1], rtol=1e-13)
+    np.testing.assert_allclose(
+        fx.ctc_loss(LOGITS[1], TARGET[1], prediction_lengths=6, target_lengths=3), each[1], rtol=1e-13
+    )
+    np.testing.assert_allclose(fx.ctc_loss(LOGITS, TARGET, **options), each.mean(), rtol=1e-13)
+
+
+def test_is_the_sum_over_all_alignments_and_its_gradient_a_difference(x64):
+    x = LOGITS[0, :5, :3]
+    p = np.asarray(fx.softmax(x))
+    for target in ([0], [0, 1], [1, 1], [0, 1, 0], []):
+        total = 0.0
+        for path in itertools.product(range(3), repeat=5):
+            merged = [c for c, _ in itertools.groupby(path) if c != 2]
+            if merged == target:
+                total += np.prod(p[range(5), path])
+        np.testing.assert_allclose(fx.ctc_loss(x, np.array(target, int)), -np.log(total), rtol=1e-12)
+    f = lambda x: fx.ctc_loss(x, np.array([1, 1]))
+    step = 1e-6 * np.eye(15).reshape(15, 5, 3)
+    difference = (jax.vmap(f)(x[None] + step) - jax.vmap(f)(x[None] - step)) / 2e-6
+    np.testing.assert_allclose(jax.grad(f)(x), difference.reshape(5, 3), atol=1e-8)
+
+
+def test_what_is_wrong_is_named_or_nan():
+    loss = jax.jit(lambda *a: fx.ctc_loss(*a[:2], agg=fx.identity, prediction_lengths=a[2], target_lengths=a[3]))
+    x, y = LOGITS.astype(np.float32), np.array([[0, 1], [0, 4], [0, -1], [0, 1]])
+    full, two = np.full(4, 9), np.full(4, 2)
+    np.testing.assert_array_equal(np.isnan(loss(x, y, full, two)), [False, True, True, False])
+    np.testing.assert_array_equal(np.isnan(loss(x, y, full, two - 1)), [False] * 4)  # padding may be anything
+    np.testing.assert_array_equal(np.isnan(loss(x, y * 0, np.array([0, 9, 10, 3]), two)), [True, False, True, False])
+    np.testing.assert_array_equal(np.isnan(loss(x, y * 0, full, np.array([2, 3, -1, 1]))), [False, True, True, False])
+    # repeated labels need a blank between: 2 steps are too few, 3 enough
+    np.testing.assert_array_equal(np.isinf(loss(x, y * 0, np.array([2, 3, 9, 9]), two)), [True, False, False, False])
+    slope = jax.jit(jax.grad(lambda x: fx.ctc_loss(x, y[:1] * 0, prediction_lengths=full[:1] * 0 + jnp.array(2))))(
+        x[:1]
+    )
+    assert not slope.any()
+
+    def refused(error, message, *arguments, **options):
+        with pytest.raises(error) as raised:
+            fx.ctc_loss(*arguments, **options)
+        assert message in str(raised.value)
+
+    refused(fx.DataError, "ctc_loss: label 4 at index (1, 1) is outside [0, 4).", x, y)
+    refused(fx.DataError, "ctc_loss: the target at index (0,) needs at least 3 time steps", x[:, :2], y * 0)
+    refused(fx.DataError, "the target needs at least 3 time steps", x[0, :2], y[0] * 0)
+    refused(fx.DataError, "target_lengths 3 at index (1,) is outside [0, 2].", x, y * 0, target_lengths=[2, 3, 0, 0])
+    refused(
+        fx.DataError, "prediction_lengths 0 at index (0,) is outside [1, 9].", x, y * 0, prediction_lengths=full * 0
+    )
+    refused(
+        fx.ShapeError, "ctc_loss: expected prediction_lengths of shape (4,), got ().", x, y * 0, prediction_lengths=3
+    )
+    refused(fx.DTypeError, "expected target_lengths to be integers, got float64.", x, y * 0, target_lengths=two * 1.0)
+    refused(
+        fx.ShapeError, "expected a target of shape (4, length) for a prediction of shape (4, 9, 5), got (2,).", x, y[0]
+    )
+    refused(fx.ShapeError, "expected a target of shape (length,)", x[0], y)
+    refused(
+        fx.ShapeError,
+        "expected a prediction of shape (time, classes) or (batch, time, classes), got (5,).",
+        x[0, 0],
+        y[0],
+    )
+    refused(fx.ShapeError, "expected at least 2 classes", x[..., :1], y)
+    refused(fx.ShapeError, "expected at least one value", x[:0], y[:0])
+    refused(
+        fx.DTypeError, "expected integer class labels of shape (4, 2), got float64 (0 at index (0, 0)).", x, y * 1.0
+    )

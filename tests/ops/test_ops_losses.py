@@ -1,0 +1,442 @@
+"""Losses against torch's numbers, Flux's documented ones, finite differences; and everything they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+import fluxion as fx
+from fluxion.ops.checks import checking, strict_checking
+
+torch = pytest.importorskip("torch", reason="torch is the outside reference")
+F = torch.nn.functional
+
+rng = np.random.default_rng(0)
+REAL, OTHER = rng.normal(0, 2, (4, 3)), rng.normal(0, 2, (4, 3))
+POSITIVE, COUNTS = rng.uniform(0.1, 3, (4, 3)), rng.integers(0, 4, (4, 3))
+PROBABLE, SOFT = rng.uniform(0.05, 0.95, (4, 3)), rng.uniform(0.05, 0.95, (4, 3))
+ROWS, SOFT_ROWS = PROBABLE / PROBABLE.sum(1, keepdims=True), SOFT / SOFT.sum(1, keepdims=True)
+BITS, SIGNS = rng.integers(0, 2, (4, 3)), 2 * rng.integers(0, 2, (4, 3)) - 1
+LABELS = np.array([2, 0, 1, 2])
+HOT = np.eye(3)[LABELS]
+EPS = np.finfo(np.float64).eps
+
+
+def tversky(p, y, beta):
+    return 1 - ((y * p).sum() + 1) / ((y * p + beta * (1 - y) * p + (1 - beta) * y * (1 - p)).sum() + 1)
+
+
+# loss, options, prediction, target, what torch (or the formula in torch) says
+CASES = [
+    (fx.mse, {}, REAL, OTHER, F.mse_loss),
+    (fx.mae, {}, REAL, OTHER, F.l1_loss),
+    (fx.msle, {}, POSITIVE, PROBABLE, lambda p, y: ((p.log() - y.log()) ** 2).mean()),
+    (fx.huber_loss, {}, REAL, OTHER, F.huber_loss),
+    (fx.huber_loss, {"delta": 2.5}, REAL, OTHER, lambda p, y: F.huber_loss(p, y, delta=2.5)),
+    (fx.poisson_loss, {}, POSITIVE, COUNTS, lambda p, y: F.poisson_nll_loss(p, y, log_input=False, eps=0)),
+    (fx.logitcrossentropy, {}, REAL, LABELS, F.cross_entropy),
+    (fx.logitcrossentropy, {}, REAL, HOT, F.cross_entropy),
+    (fx.logitcrossentropy, {}, REAL, SOFT_ROWS, F.cross_entropy),
+    (fx.logitcrossentropy, {"axis": 0}, REAL.T, LABELS, lambda p, y: F.cross_entropy(p.T, y)),
+    (fx.logitcrossentropy, {"axis": 0}, REAL.T, SOFT_ROWS.T, lambda p, y: F.cross_entropy(p.T, y.T)),
+    (fx.crossentropy, {}, ROWS, LABELS, lambda p, y: F.nll_loss((p + EPS).log(), y)),
+    (fx.crossentropy, {}, ROWS, SOFT_ROWS, lambda p, y: -(y * (p + EPS).log()).sum(1).mean()),
+    (fx.crossentropy, {"axis": 0, "eps": 0.01}, ROWS.T, LABELS, lambda p, y: F.nll_loss((p.T + 0.01).log(), y)),
+    (fx.focal_loss, {}, ROWS, LABELS, lambda p, y: F.nll_loss((1 - p) ** 2 * p.log(), y)),
+    (fx.focal_loss, {"gamma": 0.5}, ROWS, HOT, lambda p, y: -(y * (1 - p) ** 0.5 * p.log()).sum(1).mean()),
+    (fx.focal_loss, {"gamma": 0}, ROWS, HOT, lambda p, y: -(y * p.log()).sum(1).mean()),
+    (fx.kldivergence, {}, ROWS, SOFT_ROWS, lambda p, y: F.kl_div(p.log(), y, reduction="batchmean")),
+    (fx.kldivergence, {"axis": 0}, ROWS.T, HOT.T, lambda p, y: F.kl_div(p.T.log(), y.T, reduction="batchmean")),
+    (fx.logitbinarycrossentropy, {}, REAL, SOFT, F.binary_cross_entropy_with_logits),
+    (fx.logitbinarycrossentropy, {}, REAL, BITS, F.binary_cross_entropy_with_logits),
+    (fx.binarycrossentropy, {}, PROBABLE, BITS, F.binary_cross_entropy),
+    (fx.binarycrossentropy, {}, PROBABLE, SOFT, F.binary_cross_entropy),
+    (fx.binary_focal_loss, {"gamma": 0}, PROBABLE, BITS, F.binary_cross_entropy),
+    (
+        fx.binary_focal_loss,
+        {"gamma": 1.5},
+        PROBABLE,
+        BITS,
+        lambda p, y: (
+            (1 - torch.where(y == 1, p, 1 - p)) ** 1.5 * F.binary_cross_entropy(p, y, reduction="none")
+        ).mean(),
+    ),
+    (fx.hinge_loss, {}, REAL, SIGNS, lambda p, y: F.relu(1 - p * y).mean()),
+    (fx.squared_hinge_loss, {}, REAL, SIGNS, lambda p, y: (F.relu(1 - p * y) ** 2).mean()),
+    (
+        fx.dice_coeff_loss,
+        {"smooth": 0.5},
+        PROBABLE,
+        BITS,
+        lambda p, y: 1 - (2 * (y * p).sum() + 0.5) / ((y**2).sum() + (p**2).sum() + 0.5),
+    ),
+    (fx.tversky_loss, {}, PROBABLE, BITS, lambda p, y: tversky(p, y, 0.7)),
+    (fx.tversky_loss, {"beta": 0.2}, PROBABLE, BITS, lambda p, y: tversky(p, y, 0.2)),
+    (
+        fx.siamese_contrastive_loss,
+        {"margin": 1.5},
+        POSITIVE,
+        BITS,
+        lambda p, y: ((1 - y) * p**2 + y * F.relu(1.5 - p) ** 2).mean(),
+    ),
+]
+LOSSES = [fx.ctc_loss, *dict.fromkeys(case[0] for case in CASES)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "prediction", "target", "reference"),
+    CASES,
+    ids=[f"{c[0].__name__}{i}" for i, c in enumerate(CASES)],
+)
+def test_equals_torch_and_finite_differences(loss, options, prediction, target, reference, x64):
+    p = torch.tensor(prediction, requires_grad=True)
+    y = torch.tensor(target)
+    expected = reference(p, y if y.ndim == 1 else y.to(p.dtype))
+    expected.backward()
+    f = lambda x: loss(x, target, **options)
+    step = 1e-6 * np.eye(prediction.size).reshape(-1, *prediction.shape)
+    with checking(False):  # the values are checked in the eager call below
+        value, slope, up, down = jax.jit(
+            lambda x: (f(x), jax.grad(f)(x), jax.vmap(f)(x[None] + step), jax.vmap(f)(x[None] - step))
+        )(prediction)
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-12)
+    np.testing.assert_allclose(f(prediction), value, rtol=1e-14)
+    np.testing.assert_allclose(slope, p.grad.numpy(), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(slope, ((up - down) / 2e-6).reshape(slope.shape), atol=1e-7)
+    assert value.dtype == jnp.float64
+
+
+def test_numbers_in_flux_documentation():
+    steps = fx.softmax(jnp.arange(-7.0, 8).reshape(5, 3))
+    labels = jnp.array([0, 1, 2, 1, 0])
+    logits = jnp.array([*range(-9, 1), *range(10), 7.5]).reshape(7, 3)
+    smooth = fx.label_smoothing(jax.nn.one_hot(labels, 3), 0.15)
+    half = jnp.array([[0.268941, 0.731059], [0.5, 0.5], [0.268941, 0.731059]])
+    bits = jnp.array([1, 0, 1])
+    counting = jnp.array([1, 2, 3])
+    found = {
+        0.010000000000000018: fx.mse(jnp.array([1.1, 1.9, 3.1]), counting),
+        0.10000000000000009: fx.mae(jnp.array([1.1, 1.9, 3.1]), counting),
+        0.009084041: fx.msle(jnp.array([1.1, 2.2, 3.3]), counting),
+        0.011100831: fx.msle(jnp.array([0.9, 1.8, 2.7]), counting),
+        1.6076053: fx.crossentropy(steps, labels),
+        5 * 1.6076053: fx.crossentropy(steps, labels, agg=jnp.sum),
+        1.5776052: fx.crossentropy(steps, smooth),
+        1.5791205: fx.logitcrossentropy(logits, jnp.array([0, 1, 2, 0, 1, 0, 0])),
+        0.43989: fx.binarycrossentropy(half[:, 1], bits),
+        0.160832: fx.logitbinarycrossentropy(jnp.array([2, -1, jnp.pi]), bits),
+        np.log(2): fx.kldivergence(jnp.full((2, 2), 0.5), jnp.eye(2)),
+        2 * np.log(2): fx.kldivergence(jnp.full((2, 2), 0.5), jnp.eye(2), agg=jnp.sum),
+        0.0: fx.kldivergence(jnp.full((2, 2), 0.5), jnp.full((2, 2), 0.5), eps=0),
+        np.inf: fx.kldivergence(jnp.eye(2), jnp.full((2, 2), 0.5), eps=0),
+    }
+    np.testing.assert_allclose(list(found.values()), list(found), rtol=2e-6, atol=1e-8)
+
+
+def test_agg_gets_values_per_element_or_per_example():
+    assert fx.mse(REAL, OTHER, agg=fx.identity).shape == (4, 3)
+    np.testing.assert_allclose(fx.mae(REAL, OTHER, agg=jnp.sum), np.abs(REAL - OTHER).sum(), rtol=1e-6)
+    each = fx.logitcrossentropy(REAL, LABELS, agg=fx.identity)
+    np.testing.assert_allclose(each, scipy.special.logsumexp(REAL, 1) - REAL[range(4), LABELS], rtol=1e-5)
+    for loss in (fx.crossentropy, fx.focal_loss, fx.kldivergence):
+        assert loss(ROWS, HOT, agg=fx.identity).shape == (4,)
+    images = jnp.zeros((2, 5, 4, 3))
+    assert fx.logitcrossentropy(images, jnp.zeros((2, 5, 4), int), agg=fx.identity).shape == (2, 5, 4)
+    assert fx.logitcrossentropy(images, jnp.zeros((2, 5, 3), jnp.uint8), agg=fx.identity, axis=-2).shape == (2, 5, 3)
+    np.testing.assert_allclose(fx.logitcrossentropy(jnp.zeros(3), 1), np.log(3), rtol=1e-6)
+
+
+def test_targets_of_every_kind():
+    expected = fx.logitcrossentropy(REAL, LABELS)
+    for target in (HOT, HOT.astype(bool), HOT.astype(np.int8), jnp.asarray(HOT, jnp.bfloat16), LABELS.astype(np.uint8)):
+        np.testing.assert_allclose(fx.logitcrossentropy(REAL, target), expected, rtol=1e-6)
+    wide = jnp.zeros((1, 300)).at[0, 7].set(50.0)  # more classes than the labels' dtype can count
+    np.testing.assert_allclose(fx.logitcrossentropy(wide, np.array([7], np.uint8)), 0, atol=1e-6)
+    # A Python number stands for every place; an array never does.
+    np.testing.assert_allclose(fx.mse(REAL, 1), ((REAL - 1) ** 2).mean(), rtol=1e-6)
+    np.testing.assert_allclose(fx.logitbinarycrossentropy(REAL, True), np.logaddexp(0, -REAL).mean(), rtol=1e-6)
+    np.testing.assert_allclose(fx.mse(jnp.array([1 + 2j, 0]), jnp.array([0j, 1j])), 3.0)
+    np.testing.assert_allclose(fx.mae(jnp.array([3 + 4j]), jnp.array([0j])), 5.0)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+def test_half_precision_is_computed_and_returned_in_float32(loss):
+    prediction, target = next((c[2:4] for c in CASES if c[0] is loss), (REAL, np.array([0, 1])))
+    exact = loss(prediction, target)
+    assert exact.dtype == jnp.float32
+    for dtype in (jnp.float16, jnp.bfloat16):
+        rounded = jnp.asarray(prediction, dtype)
+        value, slope = jax.jit(jax.value_and_grad(lambda x: loss(x, target)))(rounded)
+        assert value.dtype == jnp.float32 and slope.dtype == dtype
+        np.testing.assert_allclose(value, loss(rounded.astype(jnp.float32), target), rtol=1e-5)
+
+
+def test_gradients_are_finite_at_extremes():
+    logits = jnp.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
+    certain = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    wrong = jnp.array([2, 0])
+    bits, signs = jnp.array([[0, 1, 1], [0, 0, 1]]), jnp.array([[1, -1, 1], [-1, 1, 1]])
+    calls = [
+        *((f, logits, y) for f in (fx.logitcrossentropy,) for y in (wrong, jax.nn.one_hot(wrong, 3))),
+        *((f, certain, y) for f in (fx.crossentropy, fx.focal_loss) for y in (wrong, jax.nn.one_hot(wrong, 3))),
+        (lambda p, y: fx.focal_loss(p, y, gamma=0.5), certain, jnp.array([0, 0])),
+        (lambda p, y: fx.binary_focal_loss(p, y, gamma=0.5), certain, bits),
+        *(
+            (f, certain, bits)
+            for f in (fx.binarycrossentropy, fx.binary_focal_loss, fx.dice_coeff_loss, fx.tversky_loss)
+        ),
+        (fx.kldivergence, certain, jnp.roll(certain, 1, 1)),
+        (fx.logitbinarycrossentropy, logits, bits),
+        *((f, logits, jnp.zeros((2, 3))) for f in (fx.mse, fx.mae, fx.huber_loss)),
+        *((f, logits, signs) for f in (fx.hinge_loss, fx.squared_hinge_loss)),
+        *((f, jnp.abs(logits), jnp.zeros((2, 3))) for f in (fx.msle, fx.poisson_loss)),
+        (fx.ctc_loss, logits, jnp.array([1, 0])),
+    ]
+    found = jax.jit(lambda: [jax.value_and_grad(f)(x, y) for f, x, y in calls])()
+    for (f, x, _), (value, slope) in zip(calls, found, strict=True):
+        assert np.isfinite(value), f
+        assert np.isfinite(slope).all() and slope.shape == x.shape, f
+    np.testing.assert_allclose(found[0][0], (1e4 + 2e4) / 2)
+    np.testing.assert_allclose(found[0][1], [[0.5, 0, -0.5], [-0.5, 0.5, 0]])
+
+
+def test_digits_are_kept_in_the_tails():
+    # confident and right: the loss is small, not 0
+    np.testing.assert_allclose(
+        fx.logitcrossentropy(jnp.array([[1010.0, 1000.0]]), jnp.array([0])), np.exp(-10.0), rtol=3e-3
+    )
+    np.testing.assert_allclose(
+        fx.logitbinarycrossentropy(jnp.array([20.0, -20.0]), jnp.array([1, 0])), np.exp(-20.0), rtol=1e-5
+    )
+    # at 0 the slope is the one of the smooth function
+    np.testing.assert_allclose(
+        jax.grad(lambda x: fx.logitbinarycrossentropy(x, jnp.array([1.0])))(jnp.zeros(1)), [-0.5]
+    )
+    # a class ruled out by -inf costs nothing, and is not learned
+    ruled_out = jnp.array([[0.0, 0.0, -jnp.inf]])
+    for target in (jnp.array([0]), jnp.array([[1.0, 0, 0]])):
+        value, slope = jax.value_and_grad(fx.logitcrossentropy)(ruled_out, target)
+        np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
+        np.testing.assert_allclose(slope, [[-0.5, 0.5, 0]], rtol=1e-6)
+    # the sum of a group of probabilities may exceed 1 by a rounding
+    assert np.isfinite(fx.binarycrossentropy(np.array([1 + 5e-7], np.float32), np.array([1])))
+
+
+def test_label_smoothing_equals_torch():
+    expected = F.cross_entropy(torch.tensor(REAL), torch.tensor(LABELS), label_smoothing=0.2).item()
+    np.testing.assert_allclose(fx.logitcrossentropy(REAL, fx.label_smoothing(HOT, 0.2)), expected, rtol=1e-6)
+    np.testing.assert_allclose(fx.label_smoothing(HOT.T, 0.2, axis=0), fx.label_smoothing(HOT, 0.2).T)
+    np.testing.assert_allclose(fx.label_smoothing(np.array([0, 1, 1]), 0.2, axis=None), [0.1, 0.9, 0.9], rtol=1e-6)
+    assert fx.label_smoothing(jnp.eye(2, dtype=jnp.bfloat16), 0.5).dtype == jnp.bfloat16
+    for alpha in (0, 1, -0.1):
+        with pytest.raises(fx.ArgumentError, match=r"label_smoothing: expected 0 < alpha < 1, got"):
+            fx.label_smoothing(HOT, alpha)
+    with pytest.raises(
+        fx.DataError, match=r"label_smoothing: target 2 at index \(0,\) is outside \[0, 1\]\. Make labels one-hot"
+    ):
+        fx.label_smoothing(LABELS, 0.1)
+
+
+def test_xlogx_and_xlogy_equal_scipy(x64):
+    x, y = (a.ravel() for a in np.meshgrid([0.0, 0.5, 2.0, np.nan], [0.0, 0.3, 1.0, -1.0, np.inf, np.nan]))
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(fx.xlogy(x, y), scipy.special.xlogy(x, y), rtol=1e-14)
+    np.testing.assert_allclose(fx.xlogx(jnp.array([0.0, 0.5, 2.0])), -scipy.special.entr([0.0, 0.5, 2.0]), rtol=1e-14)
+    assert jax.grad(fx.xlogx)(0.0) == 0 and np.isnan(fx.xlogx(-1.0)) and np.isnan(fx.xlogx(jnp.nan))
+    assert jax.grad(fx.xlogy, (0, 1))(0.0, 0.0) == (0, 0)
+    np.testing.assert_allclose(jax.grad(fx.xlogy, (0, 1))(0.0, 0.5), (np.log(0.5), 0))
+    with pytest.raises(fx.ShapeError, match=r"xlogy: expected two arrays of one shape, got \(2,\) and \(1, 2\)\."):
+        fx.xlogy(jnp.ones(2), jnp.ones((1, 2)))
+
+
+ONE, THREE = jnp.ones((3, 1)), jnp.zeros((5, 3))
+NAN = np.array([[0.0], [1.0], [np.nan]])
+REFUSED = [
+    (
+        fx.mse,
+        ONE,
+        jnp.ones(3),
+        fx.ShapeError,
+        "mse: expected a target of shape (3, 1), got (3,). Reshape one of them; losses never broadcast.",
+    ),
+    (fx.mae, ONE, jnp.ones(()), fx.ShapeError, "mae: expected a target of shape (3, 1), got (). Reshape"),
+    (
+        fx.mse,
+        jnp.ones((0, 2)),
+        jnp.ones((0, 2)),
+        fx.ShapeError,
+        "mse: expected at least one value, got a prediction of shape (0, 2).",
+    ),
+    (fx.logitcrossentropy, THREE[:0], jnp.ones(0, int), fx.ShapeError, "expected at least one value"),
+    (
+        fx.logitcrossentropy,
+        THREE,
+        jnp.zeros((5, 1), int),
+        fx.ShapeError,
+        "expected a target of shape (5, 3) or integer labels of shape (5,), got (5, 1). Reshape",
+    ),
+    (
+        fx.logitcrossentropy,
+        ONE,
+        jnp.zeros(3, int),
+        fx.ShapeError,
+        "expected at least 2 classes along axis 1, got a prediction of shape (3, 1).",
+    ),
+    (
+        fx.crossentropy,
+        jnp.ones(()),
+        jnp.array(0),
+        fx.ShapeError,
+        "crossentropy: expected a prediction with a class axis -1, got shape ().",
+    ),
+    (
+        fx.logitcrossentropy,
+        THREE,
+        jnp.array([0, 1, 2, 0, 1.5]),
+        fx.DTypeError,
+        "expected integer class labels of shape (5,), got float32 (0 at index (0,)).",
+    ),
+    (fx.logitcrossentropy, THREE, np.ones(5, bool), fx.DTypeError, "got bool (True at index (0,))"),
+    (fx.mse, ONE, np.array([["a"]] * 3), fx.DTypeError, "mse: expected a target of numbers, got dtype <U1."),
+    (fx.mse, ONE, np.ones((3, 1)) * 1j, fx.DTypeError, "mse: expected a real target, got dtype complex128."),
+    (fx.huber_loss, ONE * 1j, ONE, fx.DTypeError, "huber_loss: expected a real prediction, got dtype complex64."),
+    (
+        fx.logitcrossentropy,
+        jnp.zeros((5, 10)),
+        jnp.array([0, 1, 9, 10, 3]),
+        fx.DataError,
+        "logitcrossentropy: label 10 at index (3,) is outside [0, 10).",
+    ),
+    (
+        fx.focal_loss,
+        jnp.full((5, 3), 0.3),
+        np.array([0, 1, -1, 2, 0]),
+        fx.DataError,
+        "focal_loss: label -1 at index (2,) is outside [0, 3).",
+    ),
+    (fx.logitcrossentropy, THREE, np.array([0, 1, 2, 0, 2**32]), fx.DataError, "label 4294967296 at index (4,)"),
+    (fx.mse, ONE, NAN, fx.DataError, "mse: target is NaN at index (2, 0)."),
+    (
+        fx.logitcrossentropy,
+        jnp.zeros((3, 2)),
+        np.hstack([NAN, NAN]),
+        fx.DataError,
+        "logitcrossentropy: target is NaN at index (2, 0).",
+    ),
+    (
+        fx.hinge_loss,
+        ONE,
+        np.array([[1], [0], [1]]),
+        fx.DataError,
+        "hinge_loss: target 0 at index (1, 0) is neither 1 nor -1.",
+    ),
+    (
+        fx.crossentropy,
+        jnp.array([[0.5, 0.5], [2.5, -1.5]]),
+        jnp.array([0, 1]),
+        fx.DataError,
+        "crossentropy: prediction 2.5 at index (1, 0) is outside [0, 1]. Apply softmax or use logitcrossentropy.",
+    ),
+    (
+        fx.binarycrossentropy,
+        jnp.array([-0.5]),
+        jnp.array([0]),
+        fx.DataError,
+        "binarycrossentropy: prediction -0.5 at index (0,) is outside [0, 1]. Apply sigmoid",
+    ),
+    (
+        fx.kldivergence,
+        jnp.array([[1.5, 0.0]]),
+        jnp.array([[0.5, 0.5]]),
+        fx.DataError,
+        "kldivergence: prediction 1.5 at index (0, 0)",
+    ),
+    (
+        fx.logitbinarycrossentropy,
+        jnp.zeros(2),
+        jnp.array([1, -1]),
+        fx.DataError,
+        "logitbinarycrossentropy: target -1 at index (1,) is outside [0, 1].",
+    ),
+    (
+        fx.poisson_loss,
+        jnp.array([-0.25]),
+        jnp.array([1]),
+        fx.DataError,
+        "poisson_loss: prediction -0.25 at index (0,) is negative.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("loss", "prediction", "target", "error", "message"), REFUSED)
+def test_refuses_with_a_reason(loss, prediction, target, error, message):
+    with pytest.raises(error) as raised:
+        loss(prediction, target)
+    assert message in str(raised.value)
+    if error is fx.DataError:  # where values cannot be seen, the loss is NaN
+        if target.dtype != np.int64:
+            assert np.isnan(jax.jit(loss)(prediction, target))
+        # known targets are looked at during a trace too
+        if "prediction" not in message:
+            with pytest.raises(error):
+                jax.grad(loss)(prediction, target)
+    elif target.dtype not in (np.complex128, "<U1"):
+        with pytest.raises(error):
+            jax.jit(loss)(prediction, target)
+
+
+def test_traced_labels_out_of_range_are_nan_row_by_row():
+    labels = jnp.array([0, 3, -1, 2, -3])
+    for loss in (fx.logitcrossentropy, fx.crossentropy, fx.focal_loss):
+        each = jax.jit(lambda p, y: loss(p, y, agg=fx.identity))(jnp.full((5, 3), 1 / 3), labels)
+        np.testing.assert_array_equal(np.isnan(each), [False, True, True, False, True])
+        with checking(False):
+            np.testing.assert_array_equal(
+                np.isnan(loss(jnp.full((5, 3), 1 / 3), labels, agg=fx.identity)), np.isnan(each)
+            )
+    each = jax.vmap(lambda p, y: fx.logitcrossentropy(p, y))(jnp.zeros((5, 3)), labels)
+    np.testing.assert_array_equal(np.isnan(each), [False, True, True, False, True])
+    with checking(False):  # 64 bits cut to 32 do not land in range either
+        assert np.isnan(fx.logitcrossentropy(THREE[:1], np.array([2**32])))
+
+
+def test_checking_off_leaves_shapes_and_types_checked():
+    with checking(False):
+        assert np.isnan(fx.mse(ONE, NAN))
+        assert fx.hinge_loss(ONE, jnp.zeros((3, 1))) == 1
+        assert np.isfinite(jax.jit(fx.hinge_loss)(ONE, jnp.zeros((3, 1))))
+        assert fx.crossentropy(jnp.array([[2.0, 0.0]]), jnp.array([0])) < 0
+        with pytest.raises(fx.ShapeError):
+            fx.mse(ONE, jnp.ones(3))
+        with pytest.raises(fx.DTypeError):
+            fx.logitcrossentropy(THREE, jnp.ones(5))
+    with pytest.raises(fx.DataError):
+        fx.mse(ONE, NAN)
+
+
+def test_strict_checking_finds_probabilities_where_logits_belong():
+    rows = fx.softmax(jnp.asarray(REAL))
+    assert np.isfinite(fx.logitcrossentropy(rows, LABELS))
+    with strict_checking(True):
+        for prediction, axis in ((rows, -1), (rows.T, 0), (rows.astype(jnp.bfloat16), -1)):
+            with pytest.raises(fx.DataError, match=r"logitcrossentropy: expected logits, got probabilities"):
+                fx.logitcrossentropy(prediction, LABELS, axis=axis)
+            assert np.isnan(jax.jit(lambda p, y: fx.logitcrossentropy(p, y, axis=axis))(prediction, LABELS))
+        assert np.isfinite(jax.jit(lambda p, y: fx.logitcrossentropy(p, y))(REAL, LABELS))
+        assert np.isfinite(fx.logitcrossentropy(rows[:1], LABELS[:1]))  # one row may do so by accident
+        assert np.isfinite(fx.logitcrossentropy(rows.at[0, 0].add(0.01), LABELS))
+        with checking(False):
+            assert np.isfinite(fx.logitcrossentropy(rows, LABELS))
+
+
+def test_options_out_of_range():
+    for call, message in [
+        (lambda: fx.huber_loss(ONE, ONE, delta=0), "huber_loss: expected delta > 0, got 0."),
+        (lambda: fx.siamese_contrastive_loss(ONE, ONE, margin=-1), "expected margin >= 0, got -1."),
+        (lambda: fx.focal_loss(ROWS, HOT, gamma=-1), "focal_loss: expected gamma >= 0, got -1."),
+        (lambda: fx.tversky_loss(ONE, ONE, beta=2), "tversky_loss: expected 0 <= beta <= 1, got 2."),
+    ]:
+        with pytest.raises(fx.ArgumentError) as raised:
+            call()
+        assert message in str(raised.value)
