@@ -1,21 +1,25 @@
-"""Fluxion: models are callables, gradients have the shape of their model, whole steps are compiled by XLA."""
+"""Fluxion: models are callables, gradients have the shape of their model, whole steps are compiled by XLA.
 
-# Errors
-from fluxion.errors import (
-    ArgumentError,
-    DataError,
-    DTypeError,
-    FileFormatError,
-    FluxionError,
-    NonFiniteError,
-    ShapeError,
-    StateError,
+This is the catalogue, in the order of the documentation: `import fluxion as fx` and everything is `fx.name`.
+"""
+
+
+# Containers
+from fluxion.layers import Chain, Maxout, Parallel, PairwiseFusion, SkipConnection, activations
+
+# Layers
+from fluxion.layers import (
+    AlphaDropout,
+    BatchNorm,
+    Bilinear,
+    Dense,
+    Dropout,
+    Embedding,
+    EmbeddingBag,
+    LayerNorm,
+    Scale,
+    flatten,
 )
-
-# Modes and randomness
-from fluxion.transform.modes import auto, istraining, testmode, trainmode, within_gradient
-from fluxion.transform.randomness import randomness, seed
-from fluxion.version import __version__
 
 # Activations
 from fluxion.ops.activations import (
@@ -92,89 +96,210 @@ from fluxion.ops.initializers import (
     zeros,
 )
 
-# Layers
-from fluxion.layers import (
-    AlphaDropout,
-    BatchNorm,
-    Bilinear,
-    Chain,
-    Dense,
-    Dropout,
-    Embedding,
-    EmbeddingBag,
-    LayerNorm,
-    Maxout,
-    PairwiseFusion,
-    Parallel,
-    Scale,
-    SkipConnection,
-    activations,
-    flatten,
+# Models: their parts, copies and shapes
+from fluxion.tree import (
+    Layer,
+    Param,
+    bf16,
+    cpu,
+    destructure,
+    device,
+    f16,
+    f32,
+    f64,
+    fmap,
+    gpu,
+    modules,
+    state,
+    trainables,
 )
+from fluxion.transform.sizes import autosize, outputsize
+from fluxion.transform.summary import summary
+
+# Gradients and compilation
+from fluxion.transform.gradient import gradient, hessian, jacobian, params, pullback, withgradient
+from fluxion.transform.compile import jit
+
+# Modes and randomness
+from fluxion.transform.modes import auto, istraining, testmode, trainmode, within_gradient
+from fluxion.transform.randomness import randomness, seed
 
 # Optimizers
+from fluxion.optim import (
+    AccumGrad,
+    AdaBelief,
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    AdaMax,
+    AdamW,
+    AMSGrad,
+    ClipGlobalNorm,
+    ClipGrad,
+    ClipNorm,
+    Descent,
+    EMA,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    OAdam,
+    Optimizer,
+    OptimizerChain,
+    RAdam,
+    RMSProp,
+    Rprop,
+    SignDecay,
+    WeightDecay,
+    adjust,
+    averaged,
+    freeze,
+    schedules,
+    setup,
+    thaw,
+    update,
+)
 
 # Data
-from fluxion.data import datasets
-from fluxion.data.arrays import batch, normalize, unbatch
-from fluxion.data.loader import DataLoader
-from fluxion.data.onehot import onecold, onehot, onehotbatch
-from fluxion.data.splits import kfolds, splitobs
-from fluxion.data.tablefiles import read_table
-from fluxion.data.tables import TableEncoder
+from fluxion.data import (
+    DataLoader,
+    TableEncoder,
+    batch,
+    datasets,
+    kfolds,
+    normalize,
+    onecold,
+    onehot,
+    onehotbatch,
+    read_table,
+    splitobs,
+    unbatch,
+)
+
+# Training
+from fluxion.train import History, evaluate, fit, predict, train, trainstep
+from fluxion.train.callbacks import Callback, CSVLogger, EarlyStopping, FitContext, ReduceOnPlateau, patience, throttle
+from fluxion.train.metrics import accuracy, confusion_matrix, r2_score, topk_accuracy
+
+# Errors
+from fluxion.errors import (
+    ArgumentError,
+    DTypeError,
+    DataError,
+    FileFormatError,
+    FluxionError,
+    NonFiniteError,
+    ShapeError,
+    StateError,
+)
+from fluxion.version import __version__
 
 __all__ = [
+    "AMSGrad",
+    "AccumGrad",
+    "AdaBelief",
+    "AdaDelta",
+    "AdaGrad",
+    "AdaMax",
+    "Adam",
+    "AdamW",
     "AlphaDropout",
     "ArgumentError",
     "BatchNorm",
     "Bilinear",
+    "CSVLogger",
+    "Callback",
     "Chain",
+    "ClipGlobalNorm",
+    "ClipGrad",
+    "ClipNorm",
     "DTypeError",
     "DataError",
     "DataLoader",
     "Dense",
+    "Descent",
     "Dropout",
+    "EMA",
+    "EarlyStopping",
     "Embedding",
     "EmbeddingBag",
     "FileFormatError",
+    "FitContext",
     "FluxionError",
+    "History",
     "Initializer",
+    "Layer",
     "LayerNorm",
+    "Lion",
     "Maxout",
+    "Momentum",
+    "NAdam",
+    "Nesterov",
     "NonFiniteError",
+    "OAdam",
+    "Optimizer",
+    "OptimizerChain",
     "PairwiseFusion",
     "Parallel",
+    "Param",
+    "RAdam",
+    "RMSProp",
+    "ReduceOnPlateau",
+    "Rprop",
     "Scale",
     "ShapeError",
+    "SignDecay",
     "SkipConnection",
     "StateError",
     "TableEncoder",
+    "WeightDecay",
     "__version__",
+    "accuracy",
     "activations",
+    "adjust",
     "auto",
+    "autosize",
+    "averaged",
     "batch",
+    "bf16",
     "binary_focal_loss",
     "binarycrossentropy",
     "celu",
+    "confusion_matrix",
+    "cpu",
     "crossentropy",
     "ctc_loss",
     "datasets",
+    "destructure",
+    "device",
     "dice_coeff_loss",
     "elu",
+    "evaluate",
+    "f16",
+    "f32",
+    "f64",
+    "fit",
     "flatten",
+    "fmap",
     "focal_loss",
+    "freeze",
     "gelu",
     "glorot_normal",
     "glorot_uniform",
     "glu",
+    "gpu",
+    "gradient",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hessian",
     "hinge_loss",
     "huber_loss",
     "identity",
     "identity_init",
     "istraining",
+    "jacobian",
+    "jit",
     "kaiming_normal",
     "kaiming_uniform",
     "kfolds",
@@ -190,6 +315,7 @@ __all__ = [
     "logsoftmax",
     "mae",
     "mish",
+    "modules",
     "mse",
     "msle",
     "nfan",
@@ -199,7 +325,13 @@ __all__ = [
     "onehotbatch",
     "ones",
     "orthogonal",
+    "outputsize",
+    "params",
+    "patience",
     "poisson_loss",
+    "predict",
+    "pullback",
+    "r2_score",
     "rand",
     "randn",
     "randomness",
@@ -207,8 +339,10 @@ __all__ = [
     "relu",
     "relu6",
     "rrelu",
+    "schedules",
     "seed",
     "selu",
+    "setup",
     "siamese_contrastive_loss",
     "sigmoid",
     "softmax",
@@ -218,15 +352,25 @@ __all__ = [
     "sparse_init",
     "splitobs",
     "squared_hinge_loss",
+    "state",
+    "summary",
     "swish",
     "tanh",
     "tanhshrink",
     "testmode",
+    "thaw",
+    "throttle",
+    "topk_accuracy",
+    "train",
+    "trainables",
     "trainmode",
+    "trainstep",
     "trelu",
     "truncated_normal",
     "tversky_loss",
     "unbatch",
+    "update",
+    "withgradient",
     "within_gradient",
     "xlogx",
     "xlogy",

@@ -1,1 +1,24 @@
 """Data: batches, splits, one-hot labels, data sets, tables."""
+
+from fluxion.data import datasets
+from fluxion.data.arrays import batch, normalize, unbatch
+from fluxion.data.loader import DataLoader
+from fluxion.data.onehot import onecold, onehot, onehotbatch
+from fluxion.data.splits import kfolds, splitobs
+from fluxion.data.tablefiles import read_table
+from fluxion.data.tables import TableEncoder
+
+__all__ = [
+    "DataLoader",
+    "TableEncoder",
+    "batch",
+    "datasets",
+    "kfolds",
+    "normalize",
+    "onecold",
+    "onehot",
+    "onehotbatch",
+    "read_table",
+    "splitobs",
+    "unbatch",
+]

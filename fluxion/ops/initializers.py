@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, DTypeError, ShapeError
+from fluxion.errors import ArgumentError, DTypeError, ShapeError, nearest
 from fluxion.transform.randomness import next_key
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     Size = int | Sequence[int]
     Drawn = Any  # an Array if sizes were given, an Initializer if not
+
+
+DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool")
 
 
 class Initializer:
@@ -50,7 +53,7 @@ class Initializer:
                 "Give the key with the sizes: kept in an initializer, it would draw the same weights for every layer."
             )
         if options["dtype"] is not None:
-            options["dtype"] = jnp.dtype(options["dtype"]).name
+            options["dtype"] = _any_dtype(function.__name__, options["dtype"]).name
         self.function = function
         self.options = options
 
@@ -322,11 +325,11 @@ def identity_init(
         return jnp.zeros(shape, kind)
     if len(shifts) > len(shape):
         raise ArgumentError(f"identity_init: expected at most {len(shape)} shifts for shape {shape}, got {shifts}.")
-    weight = np.zeros(shape, np.float64)
+    middle = tuple((k - 1) // 2 for k in shape[:-2])
+    weight = jnp.zeros(shape, kind)
     if weight.size:
-        middle = tuple((k - 1) // 2 for k in shape[:-2])
-        weight[middle] = gain * np.eye(shape[-2], shape[-1])
-    return jnp.asarray(np.roll(weight, shifts, tuple(range(len(shifts)))).astype(kind))
+        weight = weight.at[middle].set(gain * jnp.eye(shape[-2], shape[-1], dtype=kind))
+    return jnp.roll(weight, shifts, tuple(range(len(shifts))))
 
 
 def nfan(*size: Size) -> tuple[int, int]:
@@ -358,7 +361,12 @@ def _shape(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
 def _any_dtype(name: str, dtype: Any) -> Any:
     if dtype is None:
         return jnp.result_type(float)
-    dtype = jnp.dtype(dtype)
+    if dtype is int or dtype is float:
+        return jnp.result_type(dtype)
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"{name}: expected a dtype, got {dtype!r}.{nearest(str(dtype), DTYPES)}") from None
     if dtype.name in ("float64", "int64", "uint64") and jnp.result_type(float).itemsize < 8:
         raise DTypeError(
             f'{name}: {dtype} needs jax.config.update("jax_enable_x64", True). Switch it on, or use 32 bits.'

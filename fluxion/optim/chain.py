@@ -111,7 +111,7 @@ class ClipGlobalNorm(Rule):
             scale = _shrink(jax.tree.leaves(gs), self.max_norm)
             return jax.tree.map(lambda g: g * scale.astype(g.dtype), gs), state
 
-        return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+        return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,7 +119,7 @@ class AccumGrad(Rule):
     """Waits for `steps` gradients and passes their mean on: large batches in small memory.
 
     Parameters, and everything behind it in the chain, move at each `steps`-th update only; a learning-rate schedule
-    counts these moves. Stands in an `OptimizerChain`.
+    counts these moves. A gradient missing in one update counts as 0. Stands in an `OptimizerChain`.
 
     >>> import fluxion as fx
     >>> fx.OptimizerChain(fx.AccumGrad(4), fx.Adam())

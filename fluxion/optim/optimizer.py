@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import optax
     from jaxtyping import Array
 
-    AnyRule = Rule | optax.GradientTransformation
+    AnyRule: TypeAlias = Rule | optax.GradientTransformation
 
 
 class Snapshot(NamedTuple):
@@ -58,6 +58,7 @@ class Optimizer:
 
     state: Any
     step: int
+    seed: int | None = None  # of the random numbers of training steps; chosen at the first one
 
     def __init__(self, rules: Sequence[tuple[object, AnyRule]], model: Any) -> None:
         """`rules` are pairs (selector, rule), the first match wins; the selector None stands for all that is left."""
@@ -134,7 +135,7 @@ class Optimizer:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a `snapshot`, which stays usable."""
-        if jax.tree.structure(snapshot.state) != jax.tree.structure(self.state):
+        if _outline(snapshot.state) != _outline(self.state):
             raise StateError("restore: expected a snapshot of this optimizer, got one of other rules or another model.")
         self.state, self.step = jax.tree.map(jnp.copy, snapshot.state), snapshot.step
 

@@ -100,9 +100,9 @@ class Plan:
             xs = {i: _real(params[i]) for i in group.members}
             flow = {i: _real_gradient(grads[i], xs[i]) for i in live}
             flow, group_state, moved = self._run(group, 0, flow, xs, group_state, rates)
-            after = {i: xs[i] - flow[i] for i in live}
-            for i in live:
-                new_params[i] = _like(after[i], params[i])
+            after = {i: xs[i] - step for i, step in flow.items()}
+            for i, x in after.items():
+                new_params[i] = _like(x, params[i])
             new_state.append(
                 tuple(
                     _follow(part, average, group.members, after, moved) if isinstance(part, EMA) else average
@@ -155,17 +155,18 @@ class Plan:
     ) -> tuple[Flow, tuple[Any, ...], Array]:
         steps = group.parts[k].steps
         count, totals = state[k]
-        place = {i: p for p, i in enumerate(group.members)}
         totals = [total + flow[i] if i in flow else total for i, total in zip(group.members, totals, strict=True)]
         ready = count + 1 == steps
+        # An array without a gradient now may have had one earlier in the window: what is missing counts as 0.
+        sums = {i: total for i, total in zip(group.members, totals, strict=True) if i not in self.frozen}
 
         def move(rest: tuple[Any, ...]) -> tuple[Flow, tuple[Any, ...]]:
-            mean = {i: totals[place[i]] / steps for i in flow}
+            mean = {i: total / steps for i, total in sums.items()}
             moved, rest, _ = self._run(group, k + 1, mean, xs, rest, rates)
             return moved, rest
 
         def wait(rest: tuple[Any, ...]) -> tuple[Flow, tuple[Any, ...]]:
-            return {i: jnp.zeros_like(xs[i]) for i in flow}, rest
+            return {i: jnp.zeros_like(xs[i]) for i in sums}, rest
 
         flow, state = jax.lax.cond(ready, move, wait, state)
         totals = [jnp.where(ready, 0, total) for total in totals]

@@ -318,7 +318,7 @@ class AMSGrad(Rule):
             return MaxMoments(jnp.zeros((), jnp.int32), jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x))
 
         def update(g: Array, state: MaxMoments, params: Array | None = None) -> tuple[Array, MaxMoments]:
-            count = state.count + 1
+            count = state.t + 1
             t = count.astype(g.dtype)
             mu, nu = _mean(g, state.mu, b1), _mean(g**2, state.nu, b2)
             nu_max = jnp.maximum(state.nu_max, nu)
@@ -358,7 +358,7 @@ class NAdam(Rule):
             return NesterovMoments(jnp.zeros((), jnp.int32), *moments, jnp.ones((), x.dtype))
 
         def update(g: Array, state: NesterovMoments, params: Array | None = None) -> tuple[Array, NesterovMoments]:
-            count = state.count + 1
+            count = state.t + 1
             t = count.astype(g.dtype)
             now, ahead = coefficient(t), coefficient(t + 1)
             product = state.product * now
@@ -492,7 +492,7 @@ class Rprop(Rule):
 class Moments(NamedTuple):
     """Steps taken, running mean of the gradient, running mean of its square."""
 
-    count: Array
+    t: Array
     mu: Array
     nu: Array
 
@@ -500,7 +500,7 @@ class Moments(NamedTuple):
 class MaxMoments(NamedTuple):
     """`Moments`, and the largest `nu` so far."""
 
-    count: Array
+    t: Array
     mu: Array
     nu: Array
     nu_max: Array
@@ -509,7 +509,7 @@ class MaxMoments(NamedTuple):
 class NesterovMoments(NamedTuple):
     """`Moments`, and the product of the momentum coefficients so far."""
 
-    count: Array
+    t: Array
     mu: Array
     nu: Array
     product: Array
@@ -530,7 +530,7 @@ def _with_moments(
     def init(x: Array) -> Moments:
         return Moments(jnp.zeros((), jnp.int32), jnp.zeros_like(x), jnp.zeros_like(x))
 
-    return transformation(init, lambda g, state, params=None: update(g, state, state.count + 1))
+    return transformation(init, lambda g, state, params=None: update(g, state, state.t + 1))
 
 
 def _mean(value: Array, mean: Array, keep: float) -> Array:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from numbers import Integral, Real
+from typing import Any, TypeGuard
 
 from fluxion.errors import ArgumentError
 
@@ -244,8 +245,8 @@ class OneCycle(_Formula):
 
     >>> import fluxion as fx
     >>> schedule = fx.schedules.OneCycle(100, 1.0)
-    >>> schedule(0), schedule(24), round(schedule(99), 8)
-    (0.04, 1.0, 1e-05)
+    >>> [round(schedule(step), 6) for step in (0, 24, 99)]
+    [0.04, 1.0, 1e-05]
     """
 
     steps: int
@@ -349,7 +350,7 @@ def _rate(name: str, field: str, value: object) -> None:
         raise ArgumentError(f"{name}: expected {field} to be a finite number, 0 or greater, got {value!r}.")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

@@ -47,10 +47,8 @@ class Objective(NamedTuple):
 
 
 def as_arguments(batch: Any) -> tuple[Any, ...]:
-    """A tuple or list is a batch of several parts; a named tuple, a dict, or an array is one part."""
-    if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
-        return tuple(batch)
-    return (batch,)
+    """A tuple or list is a batch of several parts; a dict, an array or anything else is one part."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
 class State(NamedTuple):
@@ -212,6 +210,10 @@ class Training:
         self.completed = stats.step + 1
         self.results.append(values)
         return values
+
+    def last_loss(self) -> float | None:
+        """The loss of the last step that is known to be complete."""
+        return float(self.results[-1][0]) if self.results else None
 
     def apply_others(self, others: Changes, traced: bool) -> None:
         """Changes that are no new value of an old array: repeat them on the model itself, and look at it afresh."""

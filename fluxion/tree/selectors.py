@@ -102,7 +102,8 @@ def steps(path: str) -> list[str]:
     >>> steps("encoder.layers[0]['a.b'].weight")
     ['encoder', 'layers', '[0]', "['a.b']", 'weight']
     """
-    found, end = [], 0
+    found: list[str] = []
+    end = 0
     while end < len(path):
         start = end + 1 if path[end] == "." and found else end
         step = _STEP.match(path, start)

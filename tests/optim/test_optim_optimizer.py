@@ -78,16 +78,14 @@ def equal(a, b):
 
 def rest(opt, i):
     """Everything an optimizer remembers of parameter `i`."""
-    shape = opt._shapes[i][1]
     found = []
-    for entry in jax.tree.leaves(opt.state, is_leaf=lambda s: type(s) in (list, dict)):
+    # The sum that AccumGrad keeps belongs to the running window, not to the parameter.
+    state = opt.state[0][1:] if "AccumGrad" in repr(opt) else opt.state
+    for entry in jax.tree.leaves(state, is_leaf=lambda s: type(s) in (list, dict)):
         if type(entry) is dict:
             found.append(np.asarray(entry[opt.paths[i]]))
-        elif type(entry) is list:
+        elif type(entry) is list or entry.shape == (len(opt.paths),):
             found.append(np.asarray(entry[i]))
-        elif entry.shape == (len(opt.paths),):
-            found.append(np.asarray(entry[i]))
-    assert all(a.shape in (shape, ()) for a in found)
     return found
 
 
@@ -143,6 +141,15 @@ def test_missing_gradients_leave_everything_alone():
     update(opt, model, [jnp.ones(2), None])
     assert (model[1] == before).all() and equal(rest(opt, 1), memory)
     assert rest(opt, 0)[0] == 2 and rest(opt, 1)[0] == 1  # its own step count stood still
+
+
+def test_a_gradient_missing_in_one_small_batch_counts_as_zero():
+    model = [jnp.zeros(1), jnp.zeros(1), jnp.zeros(1)]
+    opt = setup(OptimizerChain(AccumGrad(2), Descent(1.0)), model)
+    freeze(opt, "[2]")
+    update(opt, model, [jnp.full(1, 4.0), jnp.full(1, 4.0), jnp.full(1, 4.0)])
+    update(opt, model, [jnp.full(1, 2.0), None, jnp.full(1, 4.0)])
+    assert [x.item() for x in model] == [-3.0, -2.0, 0.0]
 
 
 def test_apply_is_pure_and_compiles_with_donation():
@@ -225,12 +232,12 @@ def test_frozen_parameters_and_their_memory_are_bit_equal(rule):
     freeze(opt, "layers[0]")
     assert opt.active == [False, False, True, True]
     before = arrays_of(model)
-    memory = [m for i in (0, 1) for m in rest(opt, i)] if "adafactor" not in repr(rule) else []
+    memory = [m for i in (0, 1) for m in rest(opt, i)]
     train(opt, model, 4)
     after = arrays_of(model)
     assert equal(before[:2], after[:2])
     assert not any((a == b).all() for a, b in zip(before[2:], after[2:], strict=True))
-    assert equal(memory, [m for i in (0, 1) for m in rest(opt, i)] if memory else [])
+    assert equal(memory, [m for i in (0, 1) for m in rest(opt, i)])
     thaw(opt)
     assert opt.active == [True] * 4
     train(opt, model, 2)
@@ -385,7 +392,7 @@ def test_adjusted_options_act_and_memory_stays():
     for g in (1.0, 0.0):
         update(other, reference, [jnp.full(1, g)])
     np.testing.assert_allclose(model[0], reference[0], rtol=1e-5)
-    assert "Momentum(1.0, rho=0.9)" in repr(opt)
+    assert "Momentum(1.0)" in repr(opt)  # 0.9 is the default
     adjust(opt, 0.5, rho=0.8, max_norm=2.0)
     assert repr(opt).startswith("Optimizer(OptimizerChain(ClipNorm(2.0), Momentum(0.5, rho=0.8)), step=2")
 
@@ -393,7 +400,7 @@ def test_adjusted_options_act_and_memory_stays():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"betas": (0.8, 0.9)}, r"one of the options learning_rate, beta, eps of Adam\(0.001\), got 'betas'. Did you mean 'beta'"),
+        ({"betas": (0.8, 0.9)}, r"options learning_rate, beta, eps of Adam\(0.001\), got 'betas'. Did you mean 'beta'"),
         ({"beta": (0.8, 1.0)}, "beta to be two numbers"),
         ({"learning_rate": -1.0}, "adjust: expected learning_rate to be"),
         ({}, "expected a learning rate or an option"),
@@ -413,7 +420,7 @@ def test_adjust_in_chains():
     opt = setup(OptimizerChain(ClipNorm(1.0), ClipGlobalNorm(1.0), RMSProp()), [jnp.zeros(1)])
     with pytest.raises(fx.ArgumentError, match="expected one rule of the chain to have max_norm"):
         adjust(opt, max_norm=3.0)
-    with pytest.raises(fx.ArgumentError, match="changes what the rule remembers. Call setup"):
+    with pytest.raises(fx.ArgumentError, match=r"changes what the rule remembers\. Call setup"):
         adjust(opt, centered=True)
 
 
@@ -476,14 +483,14 @@ def test_another_model():
     ):
         update(opt, changed, changed)
     half = tree.bf16(Net())
-    with pytest.raises(fx.StateError, match="was float32.* and is bfloat16"):
+    with pytest.raises(fx.StateError, match=r"was float32.* and is bfloat16"):
         update(opt, half, half)
 
 
 def test_update_inside_jit_is_refused():
     model = [jnp.ones(2)]
     opt = setup(Adam(), model)
-    with pytest.raises(fx.StateError, match="cannot be compiled; use trainstep, or opt.apply"):
+    with pytest.raises(fx.StateError, match=r"cannot be compiled; use trainstep, or opt\.apply"):
         jax.jit(lambda g: update(opt, model, [g]))(jnp.ones(2))
 
 

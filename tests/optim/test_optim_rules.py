@@ -365,8 +365,8 @@ def test_rprop_scales_with_the_learning_rate():
 
 
 RULES = [
-    Descent, Momentum, Nesterov, RMSProp, Adam, RAdam, AdaMax, OAdam, AdaGrad, AdaDelta, AMSGrad, NAdam, AdamW, AdaBelief,
-    Lion, Rprop, WeightDecay, SignDecay, ClipGrad, ClipNorm, ClipGlobalNorm, EMA,
+    Descent, Momentum, Nesterov, RMSProp, Adam, RAdam, AdaMax, OAdam, AdaGrad, AdaDelta, AMSGrad, NAdam, AdamW,
+    AdaBelief, Lion, Rprop, WeightDecay, SignDecay, ClipGrad, ClipNorm, ClipGlobalNorm, EMA,
 ]  # fmt: skip
 
 

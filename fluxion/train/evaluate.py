@@ -1,0 +1,148 @@
+"""`evaluate` and `predict`: a model in test mode over data, in compiled batches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fluxion.data.loader import DataLoader
+from fluxion.errors import ArgumentError, DataError, ShapeError
+from fluxion.train.step import Objective, as_arguments
+from fluxion.transform.compile import jit
+
+Metric = Callable[[Any, Any], Any]
+Metrics = Sequence[Metric] | Mapping[str, Metric]
+
+
+def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
+    """The outputs of the model for `inputs`, in test mode, batch by batch, as numpy arrays.
+
+    `inputs` is an array whose first axis counts observations, or a tuple of such arrays for `model(*inputs)`. All
+    batches have one shape (the last is filled up and cut again), so one program is compiled.
+
+    Raises DataError for empty inputs, ShapeError if the output does not keep the batch axis.
+
+    >>> import fluxion as fx
+    >>> fx.predict(fx.Dense(3, 2), fx.ones(1000, 3)).shape
+    (1000, 2)
+    """
+    parts = as_arguments(inputs)
+    lengths = {np.shape(part)[:1] for part in jax.tree.leaves(parts)}
+    if len(lengths) != 1 or lengths == {()}:
+        raise ShapeError(f"predict: expected arrays with one equal first axis, got first axes {sorted(lengths)}.")
+    ((count,),) = lengths
+    if count == 0:
+        raise DataError("predict: expected at least one observation, got none.")
+    run = jit(model)
+    size = min(_positive(batch_size, "predict"), count)
+    outputs = []
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)  # the last row again, where there are no more
+        whole = start + size <= count
+        batch = jax.tree.map(lambda part: part[start : start + size] if whole else part[rows], parts)  # noqa: B023
+        out = jax.tree.map(np.asarray, run(*batch))
+        for leaf in jax.tree.leaves(out):
+            if leaf.shape[:1] != (size,):
+                raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {leaf.shape}.")
+        outputs.append(jax.tree.map(lambda leaf: leaf[: count - start], out))  # noqa: B023
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
+
+
+def evaluate(
+    model: Any, data: Any, *, loss: Callable[..., Any], metrics: Metrics = (), batch_size: int = 256
+) -> dict[str, float]:
+    """The loss and the metrics of the model over all of `data`, in test mode: `{"loss": ..., "accuracy": ...}`.
+
+    `data` is a tuple of arrays (inputs, target), a `DataLoader`, or an iterable of batches. `loss` is
+    `loss(prediction, target)`, or `loss(model, *batch)` as for `train`; `metrics` are functions of
+    `(prediction, target)`, in a list or a dict by name. Means over batches are weighted by their size, so every
+    observation counts once.
+
+    >>> import fluxion as fx, jax.numpy as jnp
+    >>> x, y = fx.datasets.iris()
+    >>> result = fx.evaluate(fx.Dense(4, 3), (x, y), loss=fx.logitcrossentropy, metrics=[fx.accuracy])
+    >>> sorted(result)
+    ['accuracy', 'loss']
+    """
+    named = named_metrics(metrics)
+    batches = DataLoader(data, batch_size=_positive(batch_size, "evaluate")) if is_arrays(data) else data
+    totals = np.zeros(1 + len(named))
+    count = 0
+    for batch in batches:
+        objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.values()))
+        size = batch_length(batch)
+        totals += np.array([float(value) for value in _evaluate_batch(objective, model, batch)]) * size
+        count += size
+    if count == 0:
+        raise DataError("evaluate: expected at least one batch, got none.")
+    return dict(zip(["loss", *named], (totals / count).tolist(), strict=True))
+
+
+@jit
+def _evaluate_batch(objective: Objective, model: Any, batch: Any) -> list[Any]:
+    if objective.by_prediction:
+        loss, metrics = objective(model, batch)
+    else:
+        loss, _ = objective(model, batch)
+        *inputs, target = as_arguments(batch)
+        prediction = model(*inputs) if objective.metrics else None
+        metrics = [metric(prediction, target) for metric in objective.metrics]
+    return [loss[0] if isinstance(loss, tuple) else loss, *metrics]
+
+
+def is_by_prediction(loss: Callable[..., Any], batch: Any) -> bool:
+    """Whether `loss` takes `(prediction, target)` rather than `(model, *batch)`: told by its number of arguments."""
+    parts = len(as_arguments(batch))
+    try:
+        parameters = inspect.signature(loss).parameters.values()
+    except ValueError:  # a compiled function without a signature
+        return parts >= 2
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    if required == parts + 1:
+        return False
+    if required == 2 and parts >= 2:
+        return True
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return False
+    raise ArgumentError(
+        f"loss: expected a function of (prediction, target), or of the model and the {parts} parts of a batch, "
+        f"got one of {required} arguments."
+    )
+
+
+def named_metrics(metrics: Metrics) -> dict[str, Metric]:
+    """Metrics by name, the name of a function being its own."""
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    if callable(metrics) or isinstance(metrics, str):
+        raise ArgumentError(f"metrics: expected a list of functions, got {metrics!r}. Write [fx.accuracy].")
+    named = {}
+    for metric in metrics:
+        if not callable(metric):
+            raise ArgumentError(f"metrics: expected functions of (prediction, target), got {metric!r}.")
+        named[getattr(metric, "__name__", type(metric).__name__.lower())] = metric
+    if len(named) != len(metrics):
+        raise ArgumentError("metrics: expected functions of different names. Give a dict {name: function}.")
+    return named
+
+
+def is_arrays(data: Any) -> bool:
+    """Whether `data` is arrays to be cut into batches, rather than batches."""
+    return hasattr(data, "shape") or isinstance(data, (tuple, dict))
+
+
+def batch_length(batch: Any) -> int:
+    """The number of observations in a batch: the first axis of its first array."""
+    leaves = [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf) > 0]
+    return int(np.shape(leaves[0])[0]) if leaves else 1
+
+
+def _positive(value: int, caller: str) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{caller}: expected a batch_size of at least 1, got {value!r}.")
+    return value

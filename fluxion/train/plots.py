@@ -1,0 +1,320 @@
+"""Figures of a run: its curves, a confusion matrix, predictions over truth.
+
+Each function returns a `matplotlib.figure.Figure` and, given a `path`, writes it as `.png` or `.svg` in one rename.
+Figures belong to nobody but the caller: nothing here touches `pyplot`, a global setting or the screen.
+The colors are Okabe and Ito's, distinct to color-blind readers; validation is told from training by its dashes too.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluxion.errors import ArgumentError, ShapeError
+from fluxion.files import atomic_write
+from fluxion.train.metrics import finite_pair, regression_report, square_counts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fluxion.train.history import History
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+INK, PALE = "#262626", "#DDDDDD"
+VALIDATION = "validation_"
+# What a history holds beside losses and metrics; drawn only when asked for by name.
+NOT_CURVES = ("epoch", "learning_rate", "seconds", "samples_per_second")
+
+
+def plot_history(
+    history: History, path: str | os.PathLike[str] | None = None, *, names: Iterable[str] | None = None
+) -> Figure:
+    """The loss and each metric over the epochs, a panel for each: training solid, validation dashed in the same color.
+
+    A panel is logarithmic where its values are positive and span two decades.
+
+    Arguments:
+        history: what `fit` returned.
+        path: where to write the figure, if anywhere; `.png` or `.svg`.
+        names: what to draw, in order; the loss and all metrics unless given.
+
+    Errors: `ArgumentError` for an empty history, a name it does not have, or another kind of file.
+
+    >>> import fluxion as fx
+    >>> from fluxion.train.plots import plot_history
+    >>> history = fx.History({"epoch": i, "loss": 1 / i, "accuracy": 1 - 1 / i} for i in range(1, 9))
+    >>> [axes.get_title() for axes in plot_history(history).axes]
+    ['loss', 'accuracy']
+    """
+    kind = _kind("plot_history", path)
+    chosen = _panels(history, names)
+    columns = min(3, len(chosen))
+    lines = math.ceil(len(chosen) / columns)
+    figure = _figure(4.2 * columns, 3.2 * lines)
+    for i, name in enumerate(chosen):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        _curves(axes, history, name, PALETTE[i % len(PALETTE)])
+    return _written(figure, path, kind)
+
+
+def plot_loss(history: History, path: str | os.PathLike[str] | None = None) -> Figure:
+    """The loss over the epochs, training solid and validation dashed. See `plot_history`.
+
+    >>> import fluxion as fx
+    >>> from fluxion.train.plots import plot_loss
+    >>> figure = plot_loss(fx.History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]))
+    >>> figure.axes[0].get_ylabel()
+    'loss'
+    """
+    return plot_history(history, path, names=["loss"])
+
+
+def plot_metric(history: History, name: str, path: str | os.PathLike[str] | None = None) -> Figure:
+    """One metric over the epochs, training solid and validation dashed. See `plot_history`.
+
+    >>> import fluxion as fx
+    >>> from fluxion.train.plots import plot_metric
+    >>> history = fx.History([{"epoch": 1, "accuracy": 0.5, "validation_accuracy": 0.4}])
+    >>> len(plot_metric(history, "accuracy").axes[0].lines)
+    2
+    """
+    return plot_history(history, path, names=[name])
+
+
+def plot_confusion(
+    matrix: Any, classes: int | Sequence[Hashable], path: str | os.PathLike[str] | None = None
+) -> Figure:
+    """A confusion matrix: counts in the cells, colored by the share of their row, the examples of one true class.
+
+    Shapes: `matrix` `(classes, classes)`, rows true, columns predicted, as `fx.confusion_matrix` returns it.
+
+    Arguments:
+        matrix: the counts.
+        classes: the names of the classes, or their number.
+        path: where to write the figure, if anywhere; `.png` or `.svg`.
+
+    Errors: `ShapeError` where matrix and classes do not fit, `ArgumentError` for another kind of file.
+
+    >>> from fluxion.train.plots import plot_confusion
+    >>> plot_confusion([[8, 2], [1, 9]], ["cat", "dog"]).axes[0].get_xlabel()
+    'predicted class'
+    """
+    kind = _kind("plot_confusion", path)
+    counts = square_counts("plot_confusion", matrix)
+    names = [_short(str(name)) for name in (range(classes) if isinstance(classes, int) else classes)]
+    if len(names) != len(counts):
+        raise ShapeError(
+            f"plot_confusion: expected as many classes as the matrix has rows, {len(counts)}, got {len(names)}."
+        )
+    size, longest = len(names), max(map(len, names))
+    rotated = longest > (8 if size <= 4 else 3)
+    cell = 0.9 if size <= 4 else max(0.3, min(0.62, 7.0 / size))
+    side = cell * size
+    figure = _figure(side + 1.7 + 0.075 * longest, side + 0.9 + (0.06 * longest if rotated else 0.0))
+    axes = figure.add_subplot()
+    totals = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+
+    # The longest count must fit its cell: a digit is some 0.6 of the font's size wide, a point 1/72 inch.
+    texts = [f"{count:,}" if cell > 0.5 else str(count) for count in counts.flat]
+    font = min(11.0, 0.85 * cell * 72 / (0.6 * max(map(len, texts))))
+    for place, text in enumerate(texts):
+        row, column = divmod(place, size)
+        empty = counts[row, column] == 0
+        color = "white" if shares[row, column] > 0.55 else ("#9A9A9A" if empty else INK)
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=font)
+
+    label_font = 10 if size <= 12 else 8
+    axes.set_xticks(range(size), names, fontsize=label_font, color=INK)
+    axes.set_yticks(range(size), names, fontsize=label_font, color=INK)
+    if rotated:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xlabel("predicted class", fontsize=11, color=INK)
+    axes.set_ylabel("true class", fontsize=11, color=INK)
+    axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03, ticks=[0, 0.5, 1])
+    bar.set_label("share of the true class", fontsize=9, color=INK)
+    bar.ax.set_yticklabels(["0", "50 %", "100 %"], fontsize=9, color=INK)
+    bar.ax.tick_params(length=0)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return _written(figure, path, kind)
+
+
+def plot_regression(prediction: Any, target: Any, path: str | os.PathLike[str] | None = None) -> Figure:
+    """Predicted over true values, with the diagonal on which a perfect model puts them, and MAE, RMSE and R^2.
+
+    Shapes: both `(n,)`, or both `(n, ...)`, whose columns are drawn alike.
+
+    Arguments:
+        prediction, target: finite numbers in the same units.
+        path: where to write the figure, if anywhere; `.png` or `.svg`.
+
+    Errors: `ShapeError` where the shapes differ, `DataError` for NaN or infinity, `ArgumentError` for another file.
+
+    >>> from fluxion.train.plots import plot_regression
+    >>> plot_regression([1.1, 1.9, 3.2], [1.0, 2.0, 3.0]).axes[0].get_ylabel()
+    'predicted value'
+    """
+    kind = _kind("plot_regression", path)
+    p, t = finite_pair("plot_regression", prediction, target)
+    report = regression_report(p, t)
+    figure = _figure(4.4, 4.2)
+    axes = figure.add_subplot()
+    low, high = float(min(p.min(), t.min())), float(max(p.max(), t.max()))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    low, high = low - margin, high + margin
+    axes.plot([low, high], [low, high], color="#7F7F7F", linewidth=1, dashes=(4, 2), zorder=1)
+    # Fewer points are larger and more solid; beyond some thousands an SVG holds them as one picture.
+    many = min(1.0, 60 / p.size)
+    axes.scatter(
+        t, p, s=8 + 20 * many, alpha=0.3 + 0.5 * many, color=BLUE, linewidths=0, zorder=2, rasterized=p.size > 3000
+    )
+    numbers = [f"R² = {report['r2']:.3f}", f"RMSE = {report['rmse']:.3g}", f"MAE = {report['mae']:.3g}"]
+    text = "\n".join(numbers[1:] if math.isnan(report["r2"]) else numbers)
+    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
+    axes.text(
+        0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, linespacing=1.4, bbox=box, zorder=3
+    )
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set_xlabel("true value", fontsize=10, color=INK)
+    axes.set_ylabel("predicted value", fontsize=10, color=INK)
+    _plain(axes)
+    return _written(figure, path, kind)
+
+
+def _panels(history: History, names: Iterable[str] | None) -> list[str]:
+    """The training names to draw; a validation name is drawn with its training name, or alone if it has none."""
+    if len(history) == 0:
+        raise ArgumentError("plot: expected a history with at least one epoch, got none. Train first.")
+    if isinstance(names, str):
+        raise ArgumentError(f"plot: expected a list of names, got {names!r}. Write [{names!r}].")
+    if names is not None:
+        chosen = list(dict.fromkeys(names))
+        for name in chosen:
+            if VALIDATION + name not in history.names:
+                history[name]  # raises for a name that is not there
+    else:
+        curves = [name for name in history.names if name not in NOT_CURVES]
+        chosen = list(dict.fromkeys(_base(name) for name in curves))
+        chosen.sort(key=lambda name: name != "loss")
+    if not chosen:
+        raise ArgumentError(f"plot: expected something to draw, got none of {', '.join(map(repr, history.names))}.")
+    return chosen
+
+
+def _base(name: str) -> str:
+    return name.removeprefix(VALIDATION)
+
+
+def _curves(axes: Axes, history: History, name: str, color: str) -> None:
+    epochs = np.array(history["epoch"] if "epoch" in history.names else range(1, len(history) + 1), dtype=float)
+    curves = []
+    for column, label, dash in ((name, "training", "-"), (VALIDATION + name, "validation", (0, (4, 1.6)))):
+        if column in history.names:
+            curves.append((np.array(history[column], dtype=float), label, dash))
+    if name.startswith(VALIDATION):
+        curves = [(curves[0][0], "validation", (0, (4, 1.6)))]
+    for values, label, dash in curves:
+        finite = np.isfinite(values)  # a gap in validation is bridged
+        few = finite.sum() <= 12
+        axes.plot(
+            epochs[finite],
+            values[finite],
+            color=color,
+            linestyle=dash,
+            linewidth=1.8,
+            marker="o" if few else None,
+            markersize=4,
+            markerfacecolor=color if label == "training" else "white",
+            label=label,
+        )
+    seen = np.concatenate([values[np.isfinite(values)] for values, *_ in curves])
+    if seen.size and seen.min() > 0 and seen.max() / seen.min() >= 100:
+        axes.set_yscale("log")
+    title = name.replace("_", " ")
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_xlabel("epoch", fontsize=10, color=INK)
+    axes.set_ylabel({"seconds": "time (s)"}.get(name, title), fontsize=10, color=INK)
+    _whole_epochs(axes, epochs)
+    _plain(axes)
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=2.6)
+
+
+def _whole_epochs(axes: Axes, epochs: np.ndarray) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    if epochs.min() == epochs.max():
+        axes.set_xlim(epochs.min() - 1, epochs.max() + 1)
+
+
+def _plain(axes: Axes) -> None:
+    """No frame at the top and right, light grid lines behind the data, small ticks."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#8C8C8C")
+    axes.grid(color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9, color="#8C8C8C", labelcolor=INK, length=3)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else name[:23] + "…"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = _figure_class()(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+@functools.cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class Drawing(Figure):
+        """A figure that a notebook shows by itself, whether or not pyplot was ever imported."""
+
+        def _repr_png_(self) -> bytes:
+            image = io.BytesIO()
+            self.savefig(image, format="png", dpi=120)
+            return image.getvalue()
+
+    return Drawing
+
+
+def _kind(caller: str, path: str | os.PathLike[str] | None) -> str:
+    """`"png"` or `"svg"`, by the suffix; checked before anything is drawn."""
+    if path is None:
+        return ""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix not in (".png", ".svg"):
+        raise ArgumentError(f"{caller}: expected a path that ends in .png or .svg, got {os.fspath(path)!r}.")
+    return suffix[1:]
+
+
+def _written(figure: Figure, path: str | os.PathLike[str] | None, kind: str) -> Figure:
+    if path is not None:
+        # Without its date, the same figure is the same file.
+        metadata = {"Date": None} if kind == "svg" else None
+        atomic_write(path, lambda file: figure.savefig(file, format=kind, dpi=200, metadata=metadata))
+    return figure
