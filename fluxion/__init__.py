@@ -194,6 +194,9 @@ from fluxion.errors import (
 )
 from fluxion.version import __version__
 
+# Models on disk
+from fluxion.io import load, loadmodel, save
+
 __all__ = [
     "AMSGrad",
     "AccumGrad",
@@ -308,6 +311,8 @@ __all__ = [
     "leakyrelu",
     "lecun_normal",
     "lisht",
+    "load",
+    "loadmodel",
     "logcosh",
     "logitbinarycrossentropy",
     "logitcrossentropy",
@@ -339,6 +344,7 @@ __all__ = [
     "relu",
     "relu6",
     "rrelu",
+    "save",
     "schedules",
     "seed",
     "selu",

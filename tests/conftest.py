@@ -1,10 +1,13 @@
-"""What every test runs under: strict promotion, and two simulated CPU devices."""
+"""What every test runs under: strict promotion, two simulated CPU devices, no files in the user's cache folder."""
+
+import os
 
 import jax
 import pytest
 
 import fluxion as fx
 
+os.environ["FLUXION_CACHE"] = "off"
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -199,7 +199,8 @@ def held(name: str, what: str, x: Array | np.ndarray, dtype: Any, rule: Rule | N
     """`x` in `dtype`. A NaN target or a value against `rule` raises if it is known, and is NaN if it is not."""
     if jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise DTypeError(f"{name}: expected a real {what}, got dtype {x.dtype}. Take its real part or its modulus.")
-    values = known(x)
+    # A prediction without a rule is not fetched: that would wait for the device.
+    values = known(x) if what == "target" or rule is not None else None
     if values is not None:
         nan = np.isnan(values)
         if what == "target":

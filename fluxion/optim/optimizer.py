@@ -77,7 +77,7 @@ class Optimizer:
             groups.append(Group(_static(rule), chosen))
             for i in chosen:
                 self._labels[i], self._rates[i] = name or "", _learning_rate(rule)
-        self._plan = Plan(tuple(path for path, _ in found), tuple(groups))
+        self._plan = Plan(tuple(path for path, _ in found), tuple(groups), cohorts=(0,) * len(found))
         self.state = self._plan.init([x for _, x in found])
         self.step = 0
 
@@ -134,10 +134,14 @@ class Optimizer:
         return Snapshot(jax.tree.map(jnp.copy, self.state), self.step)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a `snapshot`, which stays usable."""
+        """Go back to a `snapshot`, which stays usable.
+
+        A state that does not come out of this optimizer's own steps, such as one read from a file, must come in here.
+        """
         if _outline(snapshot.state) != _outline(self.state):
             raise StateError("restore: expected a snapshot of this optimizer, got one of other rules or another model.")
         self.state, self.step = jax.tree.map(jnp.copy, snapshot.state), snapshot.step
+        self._plan = self._plan.counted(self.state)
 
     def __repr__(self) -> str:
         shown = [show(rule) for rule in self._rules]
@@ -254,8 +258,11 @@ def update(opt: Optimizer, model: Any, grads: Any) -> None:
             "update: expected arrays, got values that are being traced. update changes objects in place and cannot be "
             "compiled; use trainstep, or opt.apply inside your own jit."
         )
-    new_params, state = _compiled(opt.signature())(params, gradients, opt.state, opt.rates())
+    missing = [i for i, g in enumerate(gradients) if g is None and opt.active[i]]
+    plan = opt._plan.splitting(missing) if missing else opt._plan
+    new_params, state = _compiled(plan)(params, gradients, opt.state, opt.rates())
     set_trainables(model, new_params)
+    opt._plan = plan
     opt.state, opt.step = state, opt.step + 1
 
 
@@ -313,7 +320,7 @@ def freeze(opt: Optimizer, selector: object) -> None:
     Optimizer(Adam(0.001), step=0, 2 arrays, 5 parameters, frozen: ['encoder'])
     """
     _check_optimizer("freeze", opt)
-    opt._plan = replace(opt._plan, frozen=opt._plan.frozen | set(opt._select(selector)))
+    opt._plan = opt._plan.freezing(opt._select(selector))
 
 
 def thaw(opt: Optimizer, selector: object = None) -> None:

@@ -16,8 +16,8 @@ pairs of real ones, as in torch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -66,6 +66,8 @@ class Plan:
     paths: tuple[str, ...]
     groups: tuple[Group, ...]
     frozen: frozenset[int] = frozenset()
+    # By parameter: which ones have always been stepped together. Their counts are equal, and computed with once.
+    cohorts: tuple[int, ...] = ()
 
     def init(self, params: Sequence[Array]) -> tuple[Any, ...]:
         """The state before the first step, in arrays of its own: none is shared with the parameters."""
@@ -111,6 +113,28 @@ class Plan:
             )
         return new_params, tuple(new_state)
 
+    def freezing(self, chosen: Iterable[int]) -> Plan:
+        """The plan with these parameters frozen."""
+        chosen = set(chosen)
+        return replace(self.splitting(chosen), frozen=self.frozen | chosen)
+
+    def splitting(self, chosen: Iterable[int]) -> Plan:
+        """The plan in which these parameters are counted apart from the others, as they will miss a step."""
+        chosen = set(chosen)
+        return replace(self, cohorts=_numbered((cohort, i in chosen) for i, cohort in enumerate(self.cohorts)))
+
+    def counted(self, state: tuple[Any, ...]) -> Plan:
+        """The plan whose cohorts are those of a state that comes from elsewhere."""
+        histories: list[list[Any]] = [[i in self.frozen] for i in range(len(self.paths))]
+        for group, group_state in zip(self.groups, state, strict=True):
+            for part, part_state in zip(group.parts, group_state, strict=True):
+                if isinstance(part, AccumGrad | EMA) or _is_joint(part):
+                    continue
+                for column, scalar in _columns(part, part_state):
+                    for place, i in enumerate(group.members):
+                        histories[i] += [np.asarray(column)[place].item()] if scalar else []
+        return replace(self, cohorts=_numbered(tuple(history) for history in histories))
+
     def averages(self, state: tuple[Any, ...], params: Sequence[Array]) -> dict[int, Array]:
         """The averages kept by `EMA`, by number of the parameter, as copies in the parameters' dtypes."""
         return {
@@ -145,7 +169,7 @@ class Plan:
             if _is_joint(part):
                 flow, done[k] = self._run_joint(group, k, flow, xs, done[k])
             else:
-                flow, done[k] = _run_each(part, group.members, flow, xs, done[k], rates)
+                flow, done[k] = self._run_each(part, group.members, flow, xs, done[k], rates)
             if k == group.owner:
                 flow = {i: g * _rate(rates, i, g) for i, g in flow.items()}
         return flow, tuple(done), True
@@ -172,6 +196,39 @@ class Plan:
         totals = [jnp.where(ready, 0, total) for total in totals]
         return flow, (*state[:k], (jnp.where(ready, 0, count + 1), totals), *state[k + 1 :]), ready
 
+    def _run_each(
+        self, part: Rule, members: tuple[int, ...], flow: Flow, xs: Flow, state: Any, rates: Array
+    ) -> tuple[Flow, Any]:
+        """A rule that works array by array."""
+        direction = _direction(part)
+        structure, scalars = _layout(part)
+        before = [column if scalar else list(column) for column, scalar in _columns(part, state)]
+        after: list[Any] = [column if scalar else list(column) for column, scalar in _columns(part, state)]
+        places: dict[int, list[int]] = {}
+        for place, i in enumerate(members):
+            if i in flow:
+                places.setdefault(self.cohorts[i], []).append(place)
+        steps: Flow = {}
+        for together in places.values():
+            counts = [column[together[0]] if scalar else None for column, scalar in zip(before, scalars, strict=True)]
+            for place in together:
+                i = members[place]
+                entries = [
+                    column[place] if count is None else count for column, count in zip(before, counts, strict=True)
+                ]
+                step, new = direction.update(
+                    flow[i], structure.unflatten(entries), xs[i], learning_rate=_rate(rates, i, flow[i])
+                )
+                steps[i] = step.astype(flow[i].dtype)
+                for column, scalar, entry in zip(after, scalars, structure.flatten_up_to(new), strict=True):
+                    if not scalar:
+                        column[place] = entry
+            here = np.isin(np.arange(len(members)), together)
+            for k, scalar in enumerate(scalars):
+                if scalar:
+                    after[k] = jnp.where(here, structure.flatten_up_to(new)[k], after[k])
+        return steps, structure.unflatten(after)
+
     def _run_joint(self, group: Group, k: int, flow: Flow, xs: Flow, state: Any) -> tuple[Flow, Any]:
         """A rule that sees all arrays of the group at once, by path; those without a gradient show zeros."""
         part, names = group.parts[k], {i: self.paths[i] for i in group.members}
@@ -192,17 +249,10 @@ class Plan:
         return flow, jax.tree.map(keep, state, new_state, is_leaf=is_per_parameter) if resting else new_state
 
 
-def _run_each(part: Rule, members: tuple[int, ...], flow: Flow, xs: Flow, state: Any, rates: Array) -> tuple[Flow, Any]:
-    """A rule that works array by array."""
-    direction = _direction(part)
-    states, new_flow = _scatter(part, state, len(members)), {}
-    for place, i in enumerate(members):
-        if i in flow:
-            step, states[place] = direction.update(
-                flow[i], states[place], xs[i], learning_rate=_rate(rates, i, flow[i])
-            )
-            new_flow[i] = step.astype(flow[i].dtype)
-    return new_flow, _gather(part, states)
+def _numbered(labels: Iterable[Hashable]) -> tuple[int, ...]:
+    """The same partition with 0, 1, ... for labels, in order of appearance."""
+    numbers: dict[Hashable, int] = {}
+    return tuple(numbers.setdefault(label, len(numbers)) for label in labels)
 
 
 def _follow(
@@ -234,10 +284,10 @@ def _gather(part: Rule, states: list[Any]) -> Any:
     return structure.unflatten(columns)
 
 
-def _scatter(part: Rule, state: Any, count: int) -> list[Any]:
-    structure, _ = _layout(part)
-    columns = structure.flatten_up_to(state)
-    return [structure.unflatten([column[place] for column in columns]) for place in range(count)]
+def _columns(part: Rule, state: Any) -> list[tuple[Any, bool]]:
+    """The entries of the state of a rule over several arrays, and whether each holds scalars."""
+    structure, scalars = _layout(part)
+    return list(zip(structure.flatten_up_to(state), scalars, strict=True))
 
 
 # Rules and optax transformations

@@ -30,6 +30,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, PALE = "#262626", "#DDDDDD"
 VALIDATION = "validation_"
+SCATTERED = 3000  # more points than this are counted in cells
 # What a history holds beside losses and metrics; drawn only when asked for by name.
 NOT_CURVES = ("epoch", "learning_rate", "seconds", "samples_per_second")
 
@@ -51,12 +52,12 @@ def plot_history(
     >>> import fluxion as fx
     >>> from fluxion.train.plots import plot_history
     >>> history = fx.History({"epoch": i, "loss": 1 / i, "accuracy": 1 - 1 / i} for i in range(1, 9))
-    >>> [axes.get_title() for axes in plot_history(history).axes]
+    >>> [axes.get_ylabel() for axes in plot_history(history).axes]
     ['loss', 'accuracy']
     """
     kind = _kind("plot_history", path)
     chosen = _panels(history, names)
-    columns = min(3, len(chosen))
+    columns = 2 if len(chosen) == 4 else min(3, len(chosen))
     lines = math.ceil(len(chosen) / columns)
     figure = _figure(4.2 * columns, 3.2 * lines)
     for i, name in enumerate(chosen):
@@ -115,7 +116,7 @@ def plot_confusion(
             f"plot_confusion: expected as many classes as the matrix has rows, {len(counts)}, got {len(names)}."
         )
     size, longest = len(names), max(map(len, names))
-    rotated = longest > (8 if size <= 4 else 3)
+    rotated = longest > (10 if size <= 4 else 3)
     cell = 0.9 if size <= 4 else max(0.3, min(0.62, 7.0 / size))
     side = cell * size
     figure = _figure(side + 1.7 + 0.075 * longest, side + 0.9 + (0.06 * longest if rotated else 0.0))
@@ -126,7 +127,7 @@ def plot_confusion(
 
     # The longest count must fit its cell: a digit is some 0.6 of the font's size wide, a point 1/72 inch.
     texts = [f"{count:,}" if cell > 0.5 else str(count) for count in counts.flat]
-    font = min(11.0, 0.85 * cell * 72 / (0.6 * max(map(len, texts))))
+    font = min(11.0, 0.8 * cell * 72 / (0.6 * max(map(len, texts))))
     for place, text in enumerate(texts):
         row, column = divmod(place, size)
         empty = counts[row, column] == 0
@@ -136,6 +137,8 @@ def plot_confusion(
     label_font = 10 if size <= 12 else 8
     axes.set_xticks(range(size), names, fontsize=label_font, color=INK)
     axes.set_yticks(range(size), names, fontsize=label_font, color=INK)
+    for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
+        label.set_parse_math(False)  # a dollar in a name is a dollar
     if rotated:
         for label in axes.get_xticklabels():
             label.set(rotation=45, ha="right", rotation_mode="anchor")
@@ -147,11 +150,8 @@ def plot_confusion(
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03, ticks=[0, 0.5, 1])
-    bar.set_label("share of the true class", fontsize=9, color=INK)
-    bar.ax.set_yticklabels(["0", "50 %", "100 %"], fontsize=9, color=INK)
-    bar.ax.tick_params(length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar = _scale(figure, axes, image, "share of the true class", 0.16 / side)
+    bar.set_ticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
     return _written(figure, path, kind)
 
 
@@ -173,17 +173,19 @@ def plot_regression(prediction: Any, target: Any, path: str | os.PathLike[str] |
     kind = _kind("plot_regression", path)
     p, t = finite_pair("plot_regression", prediction, target)
     report = regression_report(p, t)
-    figure = _figure(4.4, 4.2)
+    figure = _figure(4.4 if p.size <= SCATTERED else 5.1, 4.2)
     axes = figure.add_subplot()
     low, high = float(min(p.min(), t.min())), float(max(p.max(), t.max()))
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     low, high = low - margin, high + margin
-    axes.plot([low, high], [low, high], color="#7F7F7F", linewidth=1, dashes=(4, 2), zorder=1)
-    # Fewer points are larger and more solid; beyond some thousands an SVG holds them as one picture.
-    many = min(1.0, 60 / p.size)
-    axes.scatter(
-        t, p, s=8 + 20 * many, alpha=0.3 + 0.5 * many, color=BLUE, linewidths=0, zorder=2, rasterized=p.size > 3000
-    )
+    axes.plot([low, high], [low, high], color=VERMILION, linewidth=1.2, dashes=(4, 2), zorder=2.5)
+    if p.size <= SCATTERED:
+        few = min(1.0, 60 / p.size)  # fewer points are larger and more solid
+        axes.scatter(t, p, s=8 + 20 * few, alpha=0.35 + 0.45 * few, color=BLUE, linewidths=0, zorder=2)
+    else:  # more of them would run into one blot
+        cells = axes.hexbin(t.ravel(), p.ravel(), gridsize=55, bins="log", mincnt=1, cmap=_blues(), zorder=2)
+        cells.set(linewidth=0.1, edgecolor="face")
+        _scale(figure, axes, cells, "examples per cell", 0.045)
     numbers = [f"R² = {report['r2']:.3f}", f"RMSE = {report['rmse']:.3g}", f"MAE = {report['mae']:.3g}"]
     text = "\n".join(numbers[1:] if math.isnan(report["r2"]) else numbers)
     box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
@@ -247,7 +249,6 @@ def _curves(axes: Axes, history: History, name: str, color: str) -> None:
     if seen.size and seen.min() > 0 and seen.max() / seen.min() >= 100:
         axes.set_yscale("log")
     title = name.replace("_", " ")
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel("epoch", fontsize=10, color=INK)
     axes.set_ylabel({"seconds": "time (s)"}.get(name, title), fontsize=10, color=INK)
     _whole_epochs(axes, epochs)
@@ -259,7 +260,7 @@ def _curves(axes: Axes, history: History, name: str, color: str) -> None:
 def _whole_epochs(axes: Axes, epochs: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     if epochs.min() == epochs.max():
         axes.set_xlim(epochs.min() - 1, epochs.max() + 1)
 
@@ -275,6 +276,22 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(labelsize=9, color="#8C8C8C", labelcolor=INK, length=3)
 
 
+def _scale(figure: Figure, axes: Axes, drawn: Any, label: str, width: float) -> Any:
+    """A color bar exactly as high as `axes`, `width` times as wide."""
+    bar = figure.colorbar(drawn, cax=axes.inset_axes((1.0 + 0.75 * width, 0, width, 1)))
+    bar.set_label(label, fontsize=9, color=INK)
+    bar.ax.tick_params(which="both", length=0, labelsize=9, labelcolor=INK)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return bar
+
+
+def _blues() -> Any:
+    """From a blue that is seen on white to a dark one."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("blues", ["#A9CFEA", BLUE, "#08204A"])
+
+
 def _short(name: str) -> str:
     return name if len(name) <= 24 else name[:23] + "…"
 
@@ -284,6 +301,7 @@ def _figure(width: float, height: float) -> Figure:
 
     figure = _figure_class()(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
     return figure
 
 

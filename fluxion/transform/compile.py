@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fluxion.folders import keep_compiled_programs
 from fluxion.transform.modes import gradient_mode, within_gradient
 from fluxion.transform.randomness import next_key, randomness
 from fluxion.tree.graph import Changes, Graph, scan_call
@@ -35,6 +36,7 @@ class ProgramCache(Generic[T]):
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         with self.lock:
             if key not in self.programs:
+                keep_compiled_programs()
                 self.programs[key] = make()
                 while len(self.programs) > self.size:
                     self.programs.popitem(last=False)

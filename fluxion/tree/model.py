@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, ShapeError, StateError, nearest
-from fluxion.tree.graph import BUFFER, CONSTANT, PARAMETER, Graph, is_floating, scan
+from fluxion.tree.graph import PARAMETER, Graph, LeafRef, NodeRef, _extend, is_floating, scan
 from fluxion.tree.printing import compact
 
 if TYPE_CHECKING:
@@ -135,39 +135,167 @@ def state(model: Any) -> dict[str, Array]:
     return dict(zip(graph.paths, graph.leaves, strict=True))
 
 
-def load_state(model: Any, arrays: Mapping[str, Any], *, strict: bool = True) -> Any:
-    """Put the arrays of a `state` into the model, in place, all or none.
+def aliases(model: Any) -> dict[str, str]:
+    """The other paths that lead to an array of `state`, with the path it has there: what is tied, and to what.
 
-    `strict` demands that the names are the same on both sides. A shape that differs is always an error.
+    >>> import fluxion as fx
+    >>> from fluxion.tree.model import aliases
+    >>> layer = fx.Dense(2, 2, bias=False)
+    >>> aliases([layer, layer])
+    {'[1].weight': '[0].weight'}
+    """
+    return _aliases(scan(model))
+
+
+def _aliases(graph: Graph) -> dict[str, str]:
+    found: dict[str, str] = {}
+    steps = 0
+
+    def walk(index: int, path: str, above: frozenset[int]) -> None:
+        nonlocal steps
+        for step, ref in graph.nodes[index].children:
+            steps += 1
+            if steps > _MAX_STEPS:  # layers that share layers that share layers have paths without number
+                return
+            inner = _extend(path, step)
+            if isinstance(ref, LeafRef) and inner != graph.paths[ref.index]:
+                found[inner] = graph.paths[ref.index]
+            elif isinstance(ref, NodeRef) and ref.index not in above:
+                walk(ref.index, inner, above | {ref.index})
+
+    for root in graph.roots:
+        if isinstance(root, NodeRef):
+            walk(root.index, "", frozenset([root.index]))
+    return found
+
+
+_MAX_STEPS = 1_000_000
+
+
+def load_state(model: Any, arrays: Mapping[str, Any], *, strict: bool = True) -> Any:
+    """Put the arrays of a `state` into the model, in place, all or none; each is copied and takes the dtype it meets.
+
+    `strict` demands that the names are the same on both sides; without, the names that both have are loaded. An array
+    tied in the model may be given by any of its paths, or by several with equal values.
+
+    Errors: `StateError` that lists the names that are missing, unexpected, of another shape, or of a dtype that would
+    lose what it holds (floats to integers, complex to real numbers, numbers too large).
+
+    >>> import fluxion as fx, jax.numpy as jnp
+    >>> from fluxion.tree import load_state
+    >>> load_state(fx.Dense(2, 1), {"weight": jnp.ones((2, 1)), "bais": jnp.ones(1)})
+    Traceback (most recent call last):
+        ...
+    fluxion.errors.StateError: loadmodel: the arrays do not fit the model. Missing: bias. Unexpected: bais (did you mean
+    'bias'?).
     """
     graph = scan_sized(model)
-    known = dict(zip(graph.paths, range(len(graph.paths)), strict=True))
-    missing = [path for path in known if path not in arrays]
-    unexpected = [path for path in arrays if path not in known]
-    misshapen = [
-        f"{path}: expected {tuple(graph.leaves[known[path]].shape)}, got {np.shape(array)}"
-        for path, array in arrays.items()
-        if path in known and np.shape(array) != tuple(graph.leaves[known[path]].shape)
-    ]
-    if misshapen or (strict and (missing or unexpected)):
-        raise StateError(_mismatch(missing if strict else [], unexpected if strict else [], misshapen, known))
+    index = dict(zip(graph.paths, range(len(graph.paths)), strict=True))
+    tied = {} if arrays.keys() <= index.keys() else _aliases(graph)
+    chosen: dict[int, str] = {}
+    again: list[tuple[str, int]] = []
+    unexpected: list[str] = []
+    unfit: dict[int, str] = {}
+    for name, array in arrays.items():
+        i = index.get(tied.get(name, name))
+        if i is None:
+            unexpected.append(name)
+        elif fault := _misfit(array, graph.leaves[i]):
+            unfit[i] = f"{name}: {fault}"
+        elif i in chosen:
+            again.append((name, i))
+        else:
+            chosen[i] = name
+    missing = [path for path, i in index.items() if i not in chosen and i not in unfit]
+    if unfit or (strict and (missing or unexpected)):
+        raise StateError(_mismatch(missing if strict else [], unexpected if strict else [], [*unfit.values()], index))
     leaves = list(graph.leaves)
-    for path, array in arrays.items():
-        if path in known:
-            leaves[known[path]] = jnp.asarray(array, dtype=leaves[known[path]].dtype)
-    graph.assign(leaves)
+    for i, name in chosen.items():
+        leaves[i] = _converted(name, arrays[name], graph.leaves[i])
+    for name, i in again:
+        other = _converted(name, arrays[name], graph.leaves[i])
+        if np.asarray(_plain(other)).tobytes() != np.asarray(_plain(leaves[i])).tobytes():
+            raise StateError(
+                f"loadmodel: {chosen[i]} and {name} are one array in this model, and were given different values. "
+                "Leave one of them out, or build a model in which they are two."
+            )
+    try:
+        graph.assign(leaves)
+    except BaseException:  # Ctrl-C between two layers, too, leaves the model as it was
+        scan(model).assign(graph.leaves)
+        raise
     return model
 
 
-def _mismatch(missing: list[str], unexpected: list[str], misshapen: list[str], known: Mapping[str, int]) -> str:
+def _misfit(array: Any, leaf: Any) -> str:
+    """Why `array`, by its shape and dtype, cannot take the place of `leaf`; nothing if it can."""
+    if not hasattr(array, "shape") or _rank(getattr(array, "dtype", None)) < 0:
+        return f"expected a jax or numpy array, got {type(array).__name__}"
+    if tuple(array.shape) != tuple(leaf.shape):
+        return f"expected shape {tuple(leaf.shape)}, got {tuple(array.shape)}"
+    given, own = _rank(array.dtype), _rank(leaf.dtype)
+    if given > own or (own == _KEY and array.dtype != leaf.dtype):
+        return f"expected {leaf.dtype}, got {array.dtype}, which it cannot hold"
+    return ""
+
+
+_KEY = 9
+
+
+def _rank(dtype: Any) -> int:
+    """Each sort of number holds those of a lower rank. Random keys are a sort of their own, foreign dtypes none."""
+    try:
+        if jnp.issubdtype(dtype, jax.dtypes.extended):
+            return _KEY
+        sorts = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+        return next((rank for rank, sort in enumerate(sorts) if jnp.issubdtype(dtype, sort)), -1)
+    except TypeError:  # a dtype of another library
+        return -1
+
+
+def _converted(name: str, array: Any, leaf: Any) -> Any:
+    """A copy of `array` with the dtype and the place of `leaf`."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return jax.random.wrap_key_data(jnp.array(jax.random.key_data(array)), impl=jax.random.key_impl(leaf))
+    values = np.asarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        copy = values.astype(leaf.dtype)
+        if _rank(leaf.dtype) < 2:
+            lost = copy.astype(values.dtype) != values
+        elif copy.dtype.itemsize < values.dtype.itemsize:
+            lost = np.isinf(copy) & ~np.isinf(values)
+        else:
+            lost = np.zeros((), bool)
+    if lost.any():
+        raise StateError(f"loadmodel: {name}: expected numbers that {leaf.dtype} can hold, got {values[lost].flat[0]}.")
+    if isinstance(leaf, np.ndarray):
+        return copy
+    placed = jnp.array(copy, leaf.dtype)
+    return placed if placed.sharding == leaf.sharding else jax.device_put(placed, leaf.sharding)
+
+
+def _plain(array: Any) -> Any:
+    return jax.random.key_data(array) if jnp.issubdtype(array.dtype, jax.dtypes.extended) else array
+
+
+def _mismatch(missing: list[str], unexpected: list[str], unfit: list[str], known: Mapping[str, int]) -> str:
+    def listed(entries: list[str], joint: str = ", ") -> str:
+        more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+        return joint.join(entries[:_SHOWN]) + more
+
     parts = ["loadmodel: the arrays do not fit the model."]
     if missing:
-        parts.append(f"Missing: {', '.join(missing)}.")
+        parts.append(f"Missing: {listed(missing)}.")
     if unexpected:
-        parts.append("Unexpected: " + ", ".join(f"{name}{nearest(name, known).rstrip('?')}" for name in unexpected) + ".")
-    if misshapen:
-        parts.append(f"Other shapes: {'; '.join(misshapen)}.")
+        hints = [nearest(name, known).strip() for name in unexpected[:_SHOWN]]
+        named = [f"{n} (d{hint[1:]})" if hint else n for n, hint in zip(unexpected, hints, strict=False)]
+        parts.append(f"Unexpected: {listed(named + unexpected[_SHOWN:])}.")
+    if unfit:
+        parts.append(f"Not fitting: {listed(unfit, '; ')}.")
     return " ".join(parts)
+
+
+_SHOWN = 10  # names in one error
 
 
 # ------------------------------------------------------------------------------------ precision and device

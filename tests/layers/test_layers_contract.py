@@ -39,12 +39,12 @@ CASES = {
         dict(
             make=lambda: fx.Chain(fx.Dense(3, 4, fx.tanh), fx.BatchNorm(4), fx.Dropout(0.2), fx.Dense(4, 2)),
             inputs=[(5, 3)],
-            unsized=lambda: fx.Chain(fx.Dense(None, 4, fx.tanh), fx.BatchNorm(None), fx.Dropout(0.2), fx.Dense(None, 2)),
+            unsized=lambda: fx.Chain(
+                fx.Dense(None, 4, fx.tanh), fx.BatchNorm(None), fx.Dropout(0.2), fx.Dense(None, 2)
+            ),
         ),
         # Names out of alphabetical order: JAX sorts the keys of dicts.
-        dict(
-            make=lambda: fx.Chain(wide=fx.Dense(2, 5), narrow=fx.Dense(5, 2), again=fx.Dense(2, 3)), inputs=[(2, 2)]
-        ),
+        dict(make=lambda: fx.Chain(wide=fx.Dense(2, 5), narrow=fx.Dense(5, 2), again=fx.Dense(2, 3)), inputs=[(2, 2)]),
         dict(make=lambda: fx.Chain(), inputs=[(5, 3)]),
     ],
     fx.Dense: [
@@ -55,7 +55,9 @@ CASES = {
             wrong=[(5, 4)],
             match=r"expected input \(\.\.\., 3\), got \(5, 4\)\. Use Dense\(4, 2\) or Dense\(None, 2\)\.",
         ),
-        dict(make=lambda: fx.Dense(3, 2, bias=False), inputs=[(2, 4, 3)], unsized=lambda: fx.Dense(None, 2, bias=False)),
+        dict(
+            make=lambda: fx.Dense(3, 2, bias=False), inputs=[(2, 4, 3)], unsized=lambda: fx.Dense(None, 2, bias=False)
+        ),
     ],
     fx.Dropout: [
         dict(make=lambda: fx.Dropout(0.3), inputs=[(4, 3)]),
@@ -89,7 +91,11 @@ CASES = {
             wrong=[(5, 3)],
             match=r"expected input \(\.\.\., 4\), got \(5, 3\)\. Use LayerNorm\(3\) or LayerNorm\(None\)\.",
         ),
-        dict(make=lambda: fx.LayerNorm(3, 2, affine=False), inputs=[(2, 3, 2)], unsized=lambda: fx.LayerNorm(3, None, affine=False)),
+        dict(
+            make=lambda: fx.LayerNorm(3, 2, affine=False),
+            inputs=[(2, 3, 2)],
+            unsized=lambda: fx.LayerNorm(3, None, affine=False),
+        ),
     ],
     fx.Maxout: [dict(make=lambda: fx.Maxout(fx.Dense(3, 2), fx.Dense(3, 2)), inputs=[(5, 3)])],
     fx.PairwiseFusion: [

@@ -1,5 +1,7 @@
 """Activations against torch's numbers and finite differences, at the kinks, at extremes, in every dtype."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,11 +60,30 @@ def torch_values_and_slopes(f, x):
     return y.detach().numpy(), x.grad.numpy()
 
 
+@functools.cache
+def in_float64():
+    """Everything the float64 tests compare, of all functions, compiled at once."""
+    smooth = jnp.asarray([-4.1, -2.3, -0.7, -0.2, 0.1, 0.8, 2.6, 5.2])  # no kink is near
+
+    def of_one(f):
+        first, second = jax.vmap(jax.grad(f)), jax.vmap(jax.grad(jax.grad(f)))
+        points = jnp.asarray(POINTS)
+        return {
+            "value": f(points),
+            "slope": first(points),
+            "first": (first(smooth), (f(smooth + 1e-5) - f(smooth - 1e-5)) / 2e-5),
+            "second": (second(smooth), (first(smooth + 1e-5) - first(smooth - 1e-5)) / 2e-5),
+            "second at 0": (second(jnp.zeros(1)), (first(jnp.array([1e-5])) - first(jnp.array([-1e-5]))) / 2e-5),
+        }
+
+    return jax.jit(lambda: {f.__name__: of_one(f) for f in ELEMENTWISE})()
+
+
 @by_name
 def test_equals_torch(f, x64):
-    ours, theirs = values_and_slopes(f, jnp.asarray(POINTS)), torch_values_and_slopes(REFERENCE[f], POINTS)
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-12, atol=1e-12)
+    value, slope = torch_values_and_slopes(REFERENCE[f], POINTS)
+    np.testing.assert_allclose(in_float64()[f.__name__]["value"], value, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(in_float64()[f.__name__]["slope"], slope, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -91,51 +112,49 @@ def test_options_and_axes_equal_torch(ours, theirs, x64):
 
 
 @by_name
-def test_first_and_second_derivatives_are_finite_differences(f, x64):
-    x = jnp.asarray([-4.1, -2.3, -0.7, -0.2, 0.1, 0.8, 2.6, 5.2])  # no kink is near
-    first, second = jax.vmap(jax.grad(f)), jax.vmap(jax.grad(jax.grad(f)))
-    up, down = x + 1e-5, x - 1e-5
-    compared = jax.jit(lambda: (first(x), (f(up) - f(down)) / 2e-5, second(x), (first(up) - first(down)) / 2e-5))()
-    np.testing.assert_allclose(compared[0], compared[1], atol=1e-8)
-    np.testing.assert_allclose(compared[2], compared[3], atol=1e-8)
+def test_derivatives_are_finite_differences(f, x64):
+    found = in_float64()[f.__name__]
+    np.testing.assert_allclose(*found["first"], atol=1e-8)
+    np.testing.assert_allclose(*found["second"], atol=1e-8)
+    if f in {fx.softplus, fx.gelu, fx.swish, fx.mish, fx.logcosh, fx.lisht, fx.tanh, fx.sigmoid}:
+        np.testing.assert_allclose(*found["second at 0"], atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    "f", [fx.softplus, fx.gelu, fx.swish, fx.mish, fx.logcosh, fx.lisht, fx.tanh], ids=lambda f: f.__name__
-)
-def test_smooth_ones_have_their_second_derivative_at_0(f, x64):
-    slope = jax.grad(f)
-    ours, expected = jax.jit(lambda: (jax.grad(slope)(0.0), (slope(1e-5) - slope(-1e-5)) / 2e-5))()
-    np.testing.assert_allclose(ours, expected, atol=1e-8)
+EXTREMES = np.array([-1e4, -300, -100, -20, 0, 20, 100, 300, 1e4])
+DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32)
+
+
+@functools.cache
+def at_extremes():
+    """Value, first and second derivative of all functions in all dtypes, compiled at once; and the value at NaN."""
+
+    def of_one(f, x):
+        first = jax.grad(lambda x: jnp.sum(f(x).astype(jnp.float32)))
+        return f(x), first(x), jax.grad(lambda x: jnp.sum(first(x).astype(jnp.float32)))(x), f(x * jnp.nan)
+
+    xs = [jnp.asarray(EXTREMES, dtype) for dtype in DTYPES]
+    return jax.jit(lambda *xs: {f.__name__: [of_one(f, x) for x in xs] for f in ELEMENTWISE})(*xs)
 
 
 @by_name
 def test_every_dtype_is_kept_and_extremes_are_finite(f):
-    extremes = np.array([-1e4, -300, -100, -20, 0, 20, 100, 300, 1e4])
-    wide = torch_values_and_slopes(REFERENCE[f], extremes)
-    dtypes = (jnp.float16, jnp.bfloat16, jnp.float32)
-
-    def everything(x):
-        first = jax.grad(lambda x: jnp.sum(f(x).astype(jnp.float32)))
-        return f(x), first(x), jax.grad(lambda x: jnp.sum(first(x).astype(jnp.float32)))(x)
-
-    found = jax.jit(lambda *xs: [everything(x) for x in xs])(*(jnp.asarray(extremes, dtype) for dtype in dtypes))
-    for dtype, results in zip(dtypes, found, strict=True):
-        assert [r.dtype for r in results] == [dtype] * 3
-        y, dy, ddy = (np.asarray(r, np.float64) for r in results)
+    wide = torch_values_and_slopes(REFERENCE[f], EXTREMES)
+    for dtype, results in zip(DTYPES, at_extremes()[f.__name__], strict=True):
+        assert [r.dtype for r in results] == [dtype] * 4
+        y, dy, ddy, nan = (np.asarray(r, np.float64) for r in results)
         assert np.isfinite(y).all() and np.isfinite(dy).all() and np.isfinite(ddy).all()
+        assert np.isnan(nan).all()
         rounding = 4 * float(jnp.finfo(dtype).eps)
         np.testing.assert_allclose(y, wide[0], rtol=rounding, atol=1e-6)
         np.testing.assert_allclose(dy, wide[1], rtol=rounding, atol=2e-4)
-    assert f(jnp.arange(-2, 3)).dtype == (jnp.int32 if f in WHOLE else jnp.float32)
 
 
 @by_name
-def test_nan_goes_through_and_the_name_is_public(f):
-    assert np.isnan(f(jnp.array([jnp.nan]))).all()
-    assert np.isnan(f(jnp.array([jnp.nan], jnp.float16))).all()
+def test_shapes_whole_numbers_and_names(f):
+    whole = jax.eval_shape(f, jnp.arange(-2, 3))
+    assert whole.dtype == (jnp.int32 if f in WHOLE else jnp.float32)
+    assert jax.eval_shape(f, jnp.ones((2, 0, 3))).shape == (2, 0, 3)
     assert getattr(fx, f.__name__) is f
-    assert f(jnp.ones((2, 0, 3))).shape == (2, 0, 3)
 
 
 def test_small_values_keep_their_digits():
