@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 
-def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
+def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Replace the file at `path` by what `write(file)` writes, wholly or not at all.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the place of the old file

@@ -24,7 +24,6 @@ from fluxion.ops.initializers import Initializer, zeros
 from fluxion.transform.randomness import randomness
 from fluxion.tree.graph import Graph, is_array, scan
 from fluxion.tree.layer import Layer
-from fluxion.tree.model import scan_sized
 
 MAX_LAYERS = 100_000
 MAX_DEPTH = 100  # layers within layers
@@ -179,7 +178,10 @@ def _abstract(document: Any, budget: int, *, stand_in: bool) -> Graph:
 
             stream.next_key = drawn  # type: ignore[method-assign]
             made.append(_Reading(document, drawn if stand_in else None).model())
-        return scan_sized(made[0]).leaves
+        graph = scan(made[0])
+        if any(getattr(node.original, "unsized", False) for node in graph.nodes):
+            _refuse("layers with all their sizes", "one without")
+        return graph.leaves
 
     shapes = jax.eval_shape(run)
     return scan(scan(made[0]).rebuilt(shapes))
@@ -238,7 +240,7 @@ class _Reading:
         except FileFormatError:
             raise
         except Exception as error:  # whatever a constructor says of arguments that no program would give it
-            raise FileFormatError(f"architecture: {where} {name} cannot be made: {error}") from error
+            raise FileFormatError(f"architecture: {where} {name} cannot be made: {error!s:.300}") from error
         if "training" in row:
             made.training = None if row["training"] is None else _typed(row["training"], bool, f"{where}.training")
         return made
@@ -323,7 +325,7 @@ def _made_initializer(function: Callable[..., Any], options: dict[str, Any], whe
     try:
         made = function(**options)
     except Exception as error:
-        raise FileFormatError(f"architecture: {where} {function.__name__} cannot be made: {error}") from error
+        raise FileFormatError(f"architecture: {where} {function.__name__} cannot be made: {error!s:.300}") from error
     return made if type(made) is Initializer else _refuse(f"an initializer at {where}", f"{type(made).__name__}")
 
 

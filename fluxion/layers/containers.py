@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from fluxion.errors import ArgumentError, DTypeError, FluxionError, nearest
 from fluxion.layers.inputs import function
-from fluxion.tree.layer import Layer, locate
+from fluxion.tree.layer import Layer, locate, observed
 
 Layers = tuple[Callable[..., Any], ...] | OrderedDict[str, Callable[..., Any]]
 
@@ -86,7 +86,7 @@ class Chain(Container):
     def __call__(self, *inputs: Any) -> Any:
         x = one_input(inputs)
         for layer in in_order(self.layers):
-            x = layer(x)
+            x = observed(layer, x)
         return x
 
 

@@ -70,6 +70,7 @@ class Optimizer:
         self._rules = [rule for _, rule in rules]
         self._labels: list[str] = [""] * len(found)  # by parameter: the selector that last set its learning rate
         self._rates: list[LearningRate | None] = [None] * len(found)  # None where optax makes the whole step
+        self._uniform = True  # whether each group has one learning rate
         self._names = [None if selector is None else describe(selector, self._resolve) for selector, _ in rules]
         members = self._divide([selector for selector, _ in rules])
         groups = []
@@ -94,7 +95,7 @@ class Optimizer:
     @property
     def learning_rate(self) -> float | dict[str, float]:
         """The learning rate of the next update; a dict by selector where parts of the model have their own."""
-        rates = self.rates()
+        rates = self._plan.spread(self.rates())
         shown = {label: float(rates[i]) for i, label in enumerate(self._labels) if self._rates[i] is not None}
         if not shown:
             raise StateError(
@@ -104,26 +105,30 @@ class Optimizer:
         return next(iter(shown.values())) if len(shown) == 1 else shown
 
     def rates(self) -> np.ndarray:
-        """The learning rate of each parameter in the next update, shape `(number of arrays,)`."""
-        rates = np.zeros(len(self._rates))
+        """The learning rates of the next update, as `apply` takes them.
+
+        One for each parameter; one for each group, as long as there are fewer of these and no `adjust(..., at=...)` has
+        told the parameters of a group apart. Where optax makes the whole step the rate is 0 and not used.
+        """
         known: dict[tuple[int, int], float] = {}
-        for group in self._plan.groups:
+
+        def now(rate: LearningRate | None, moves: int) -> float:
+            if callable(rate) and (id(rate), moves) not in known:
+                known[id(rate), moves] = _scheduled(rate, moves)
+            return known[id(rate), moves] if callable(rate) else rate or 0.0
+
+        by_group, by_array = np.zeros(len(self._plan.groups)), np.zeros(len(self._rates))
+        for k, group in enumerate(self._plan.groups):
             moves = self.step // math.prod(part.steps for part in group.parts if isinstance(part, AccumGrad))
-            for i in group.members:
-                rate = self._rates[i]
-                if callable(rate):
-                    if (id(rate), moves) not in known:
-                        known[id(rate), moves] = _scheduled(rate, moves)
-                    rates[i] = known[id(rate), moves]
-                elif rate is not None:
-                    rates[i] = rate
-        return rates
+            by_array[list(group.members)] = [now(self._rates[i], moves) for i in group.members]
+            by_group[k] = by_array[group.members[0]]
+        return by_group if self._uniform and len(by_group) < len(by_array) else by_array
 
     def apply(
         self, params: Sequence[Array], grads: Sequence[Array | None], state: Any, rates: Array | np.ndarray
     ) -> tuple[list[Array], Any]:
         """One step as a pure function of arrays, for compiled code; changes nothing. See `Plan.apply`."""
-        return self._plan.apply(params, grads, state, rates)  # type: ignore[arg-type]
+        return self._plan.apply(params, grads, state, rates)
 
     def signature(self) -> Plan:
         """Everything static about the step, hashable: equal signatures compile to the same code."""
@@ -270,7 +275,8 @@ def adjust(opt: Optimizer, learning_rate: LearningRate | None = None, *, at: obj
     """Change the learning rate (a number or a schedule) or other options of the rules; what they remember stays.
 
     `at` is a selector: only the learning rate below it is changed. Any other option is changed in every rule that has
-    it. Changing the learning rate compiles nothing; changing another option compiles the step again.
+    it. Changing the learning rate compiles nothing, only the first change at a selector does; changing another option
+    compiles the step again.
 
     Raises `ArgumentError` for an option that no rule has.
 
@@ -400,6 +406,7 @@ def _scheduled(schedule: Callable[[int], float], step: int) -> float:
 
 
 def _set_rates(opt: Optimizer, chosen: Sequence[int], rate: LearningRate, at: object) -> None:
+    opt._uniform = at is None
     for name, group in zip(opt._names, opt._plan.groups, strict=True):
         for i in set(group.members) & set(chosen):
             if opt._rates[i] is not None:
@@ -457,6 +464,12 @@ def _check_optimizer(caller: str, opt: object) -> None:
 def _parameters(caller: str, opt: Optimizer, model: Any) -> list[Array]:
     """The parameters of a model, which must be those the optimizer was set up for."""
     found = trainables(model, path=True)
+    check_parameters(caller, opt, found)
+    return [x for _, x in found]
+
+
+def check_parameters(caller: str, opt: Optimizer, found: Sequence[tuple[str, Array]]) -> None:
+    """Raise StateError unless the parameters `found`, pairs of path and array, are those of `opt`."""
     now = [(path, np.shape(x), jnp.result_type(x)) for path, x in found]
     if now != opt._shapes:
         before, after = ({path: rest for path, *rest in side} for side in (opt._shapes, now))
@@ -471,7 +484,6 @@ def _parameters(caller: str, opt: Optimizer, model: Any) -> list[Array]:
             f"{caller}: expected the parameters this optimizer was set up for, but "
             f"{', '.join(wrong) or 'they are in another order'}. Call opt = setup(rule, model) for this model."
         )
-    return [x for _, x in found]
 
 
 def _array(described: Sequence[Any]) -> str:

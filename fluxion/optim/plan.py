@@ -83,11 +83,13 @@ class Plan:
         return jax.tree.map(own, state)
 
     def apply(
-        self, params: Sequence[Array], grads: Sequence[Array | None], state: tuple[Any, ...], rates: Array
+        self, params: Sequence[Array], grads: Sequence[Array | None], state: tuple[Any, ...], rates: Any
     ) -> tuple[list[Array], tuple[Any, ...]]:
         """New parameters and new state; traceable.
 
-        `rates` has shape `(len(params),)`. Where a gradient is None the parameter and its state stay as they are.
+        `rates` has shape `(len(params),)`, or `(len(groups),)` where each group has one learning rate, which compiles
+        several times faster. Where a gradient is None the parameter and its state stay as they are; a caller who gives
+        one now and then calls `splitting` first, as `update` does, so that step counts are kept apart.
         Raises `ShapeError` where a gradient has another shape than its parameter.
         """
         for path, x, g in zip(self.paths, params, grads, strict=True):
@@ -97,6 +99,7 @@ class Plan:
                     "Give the gradient of this model, as fx.gradient returns it."
                 )
         new_params, new_state = list(params), []
+        rates = self.spread(jnp.asarray(rates))
         for group, group_state in zip(self.groups, state, strict=True):
             live = [i for i in group.members if i not in self.frozen and grads[i] is not None]
             xs = {i: _real(params[i]) for i in group.members}
@@ -135,6 +138,14 @@ class Plan:
                         histories[i] += [np.asarray(column)[place].item()] if scalar else []
         return replace(self, cohorts=_numbered(tuple(history) for history in histories))
 
+    def spread(self, rates: Any) -> list[Any]:
+        """The learning rate of each parameter: one object for all that share it."""
+        if len(rates) == len(self.paths):
+            return [rates[i] for i in range(len(self.paths))]
+        by_group = [rates[k] for k in range(len(self.groups))]
+        shared = {i: rate for rate, group in zip(by_group, self.groups, strict=True) for i in group.members}
+        return [shared[i] for i in range(len(self.paths))]
+
     def averages(self, state: tuple[Any, ...], params: Sequence[Array]) -> dict[int, Array]:
         """The averages kept by `EMA`, by number of the parameter, as copies in the parameters' dtypes."""
         return {
@@ -156,7 +167,7 @@ class Plan:
         return _gather(part, [_direction(part).init(x) for x in members])
 
     def _run(
-        self, group: Group, start: int, flow: Flow, xs: Flow, state: tuple[Any, ...], rates: Array
+        self, group: Group, start: int, flow: Flow, xs: Flow, state: tuple[Any, ...], rates: list[Any]
     ) -> tuple[Flow, tuple[Any, ...], Array | bool]:
         """The rules from `start` on: what is to be subtracted, the new state, and whether parameters move."""
         done = list(state)
@@ -175,7 +186,7 @@ class Plan:
         return flow, tuple(done), True
 
     def _accumulate(
-        self, group: Group, k: int, flow: Flow, xs: Flow, state: tuple[Any, ...], rates: Array
+        self, group: Group, k: int, flow: Flow, xs: Flow, state: tuple[Any, ...], rates: list[Any]
     ) -> tuple[Flow, tuple[Any, ...], Array]:
         steps = group.parts[k].steps
         count, totals = state[k]
@@ -197,7 +208,7 @@ class Plan:
         return flow, (*state[:k], (jnp.where(ready, 0, count + 1), totals), *state[k + 1 :]), ready
 
     def _run_each(
-        self, part: Rule, members: tuple[int, ...], flow: Flow, xs: Flow, state: Any, rates: Array
+        self, part: Rule, members: tuple[int, ...], flow: Flow, xs: Flow, state: Any, rates: list[Any]
     ) -> tuple[Flow, Any]:
         """A rule that works array by array."""
         direction = _direction(part)
@@ -307,8 +318,8 @@ def _direction(part: Any) -> optax.GradientTransformationExtraArgs:
 # Arrays as the rules see them
 
 
-def _rate(rates: Array, i: int, like: Array) -> Array:
-    return jnp.asarray(rates)[i].astype(like.dtype)
+def _rate(rates: list[Any], i: int, like: Array) -> Array:
+    return rates[i].astype(like.dtype)
 
 
 def _real(x: Any) -> Array:

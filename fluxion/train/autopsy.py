@@ -9,12 +9,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import DataError, FluxionError, NonFiniteError
-from fluxion.tree.layer import Layer, observing, path_of
+from fluxion.errors import DataError, DTypeError, FluxionError, NonFiniteError
+from fluxion.tree.graph import Static, _extend, scan
+from fluxion.tree.layer import observing
 from fluxion.tree.printing import compact
 
 if TYPE_CHECKING:
     from fluxion.train.step import StepProgram
+
+
+def check_types(batch: Any) -> None:
+    """Raise DTypeError for a part of a batch that holds no numbers."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(batch)[0]:
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, (bool, int, float, complex)) or (
+            dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+        ):
+            continue
+        if dtype is None or np.dtype(dtype).kind in "OSUMm":
+            what = type(leaf).__name__ if dtype is None else f"an array of {dtype}"
+            raise DTypeError(
+                f"batch{jax.tree_util.keystr(path)}: expected numbers, got {what}. "
+                "Convert it first, e.g. with fx.onehotbatch, fx.TableEncoder or astype."
+            )
 
 
 def check_inputs(batch: Any, step: int) -> None:
@@ -28,27 +45,27 @@ def check_inputs(batch: Any, step: int) -> None:
             index = tuple(int(i) for i in np.argwhere(~finite)[0])
             raise DataError(
                 f"batch{jax.tree_util.keystr(path)} of step {step} holds {values[index]} at index {index}; "
-                f"{int((~finite).sum())} of its {values.size} values are not finite. Clean the data, or pass check=False."
+                f"{int((~finite).sum())} of its {values.size} values are not finite. "
+                "Clean the data, or pass check=False."
             )
 
 
-def explain(
-    program: StepProgram, leaves: Sequence[Any], key: Any, batch: Any, step: int, loss: float
-) -> FluxionError:
+def explain(program: StepProgram, leaves: Sequence[Any], key: Any, batch: Any, step: int, loss: float) -> FluxionError:
     """The error to raise for a step that was not finite, found by running it again eagerly."""
     working = program.template.build(leaves)
     places: list[str] = []
 
-    def observe(layer: Layer, out: Any) -> None:
+    def observe(layer: Any, inputs: Any, out: Any) -> None:
         if not places and not _finite(out):
-            path = path_of(working.roots[1], layer) or ""
+            path = _path(working.roots[1], layer)
             joint = "" if not path or path.startswith("[") else "."
-            places.append(f"model{joint}{path} {compact(layer)}")
+            already = "" if _finite(inputs) else ", whose input was not finite already"
+            places.append(f"model{joint}{path} {compact(layer)}{already}")
 
     try:
         if program.check:
             check_inputs(batch, step)
-        with observing(observe):
+        with observing(observe), np.errstate(all="ignore"):
             replayed, _ = program.call(working, key, batch)
     except FluxionError as error:
         error.add_note(f"It happened in step {step}, which was not applied: model and optimizer are as before it.")
@@ -67,14 +84,23 @@ def explain(
     )
 
 
+def _path(model: Any, part: Any) -> str:
+    """The path of a layer or a function; that of jax's own functions is found at what holds them."""
+    for node in scan(model).nodes:
+        if node.original is part:
+            return node.path
+        for step, ref in node.children:
+            if isinstance(ref, Static) and ref.value is part:
+                return _extend(node.path, step)
+    return ""
+
+
 def _finite(out: Any) -> bool:
     leaves = [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "dtype")]
     return all(bool(jnp.isfinite(leaf).all()) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
-def _gradient_report(
-    program: StepProgram, leaves: Sequence[Any], key: Any, batch: Any, step: int, loss: float
-) -> str:
+def _gradient_report(program: StepProgram, leaves: Sequence[Any], key: Any, batch: Any, step: int, loss: float) -> str:
     def loss_of(trained: list[Any]) -> Any:
         return program.call(program.template.build(program.with_active(leaves, trained)), key, batch)[0]
 

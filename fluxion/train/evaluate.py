@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,9 @@ import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.errors import ArgumentError, DataError, ShapeError
-from fluxion.train.step import Objective, as_arguments
+from fluxion.train.step import Objective, as_arguments, as_batch
 from fluxion.transform.compile import jit
+from fluxion.transform.modes import gradient_mode
 
 Metric = Callable[[Any, Any], Any]
 Metrics = Sequence[Metric] | Mapping[str, Metric]
@@ -24,31 +25,36 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
     `inputs` is an array whose first axis counts observations, or a tuple of such arrays for `model(*inputs)`. All
     batches have one shape (the last is filled up and cut again), so one program is compiled.
 
-    Raises DataError for empty inputs, ShapeError if the output does not keep the batch axis.
+    Raises DataError for empty inputs, ShapeError for inputs of different lengths and if the output does not keep the
+    batch axis.
 
     >>> import fluxion as fx
     >>> fx.predict(fx.Dense(3, 2), fx.ones(1000, 3)).shape
     (1000, 2)
     """
     parts = as_arguments(inputs)
-    lengths = {np.shape(part)[:1] for part in jax.tree.leaves(parts)}
-    if len(lengths) != 1 or lengths == {()}:
-        raise ShapeError(f"predict: expected arrays with one equal first axis, got first axes {sorted(lengths)}.")
-    ((count,),) = lengths
+    arrays = jax.tree.leaves(parts)
+    odd = next((type(part).__name__ for part in arrays if not hasattr(part, "shape")), None)
+    if odd is not None:
+        raise ArgumentError(f"predict: expected an array, or a tuple of them for model(*inputs), got {odd}.")
+    lengths = [part.shape[:1] for part in arrays]
+    if not lengths or len(set(lengths)) > 1 or lengths[0] == ():
+        shapes = ", ".join(str(part.shape) for part in arrays)
+        raise ShapeError(f"predict: expected arrays with one equal first axis, got shapes [{shapes}].")
+    ((count,), *_) = lengths
     if count == 0:
         raise DataError("predict: expected at least one observation, got none.")
     run = jit(model)
     size = min(_positive(batch_size, "predict"), count)
     outputs = []
-    for start in range(0, count, size):
-        rows = np.minimum(np.arange(start, start + size), count - 1)  # the last row again, where there are no more
-        whole = start + size <= count
-        batch = jax.tree.map(lambda part: part[start : start + size] if whole else part[rows], parts)  # noqa: B023
-        out = jax.tree.map(np.asarray, run(*batch))
-        for leaf in jax.tree.leaves(out):
-            if leaf.shape[:1] != (size,):
-                raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {leaf.shape}.")
-        outputs.append(jax.tree.map(lambda leaf: leaf[: count - start], out))  # noqa: B023
+    with gradient_mode(False):
+        for start in range(0, count, size):
+            batch = jax.tree.map(lambda part: part[start : start + size], parts)  # noqa: B023
+            out = jax.tree.map(np.asarray, run(*_filled(batch, size)))
+            for leaf in jax.tree.leaves(out):
+                if leaf.shape[:1] != (size,):
+                    raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {leaf.shape}.")
+            outputs.append(_cut(out, count - start))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
 
 
@@ -69,29 +75,73 @@ def evaluate(
     ['accuracy', 'loss']
     """
     named = named_metrics(metrics)
-    batches = DataLoader(data, batch_size=_positive(batch_size, "evaluate")) if is_arrays(data) else data
-    totals = np.zeros(1 + len(named))
-    count = 0
-    for batch in batches:
-        objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.values()))
-        size = batch_length(batch)
-        totals += np.array([float(value) for value in _evaluate_batch(objective, model, batch)]) * size
-        count += size
+    size = _positive(batch_size, "evaluate")
+    batches = DataLoader(data, batch_size=size) if is_arrays(data) else data
+    if not hasattr(batches, "__iter__"):
+        raise ArgumentError(
+            f"evaluate: expected a tuple of arrays, a DataLoader or batches, got {type(data).__name__}."
+        )
+    forward = jit(model)
+    totals, count, largest = np.zeros(1 + len(named)), 0, 0
+    with gradient_mode(False):
+        for batch in map(as_batch, batches):
+            objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.values()))
+            length = batch_length(batch)
+            largest = max(largest, length)
+            totals += np.array(_values(objective, model, forward, batch, length, largest)) * length
+            count += length
     if count == 0:
         raise DataError("evaluate: expected at least one batch, got none.")
     return dict(zip(["loss", *named], (totals / count).tolist(), strict=True))
 
 
-@jit
-def _evaluate_batch(objective: Objective, model: Any, batch: Any) -> list[Any]:
-    if objective.by_prediction:
-        loss, metrics = objective(model, batch)
-    else:
-        loss, _ = objective(model, batch)
-        *inputs, target = as_arguments(batch)
-        prediction = model(*inputs) if objective.metrics else None
-        metrics = [metric(prediction, target) for metric in objective.metrics]
-    return [loss[0] if isinstance(loss, tuple) else loss, *metrics]
+def _values(objective: Objective, model: Any, forward: Any, batch: Any, length: int, largest: int) -> list[float]:
+    """The loss and the metrics on one batch.
+
+    The model runs on a batch filled up to `largest`, so that it is compiled once; loss and metrics see the batch as
+    it is. Compiled code cannot raise: what is not finite is computed again outside it, where bad values are named.
+    """
+    inputs, target = as_arguments(batch)[:-1], as_arguments(batch)[-1]
+    values = []
+    if not objective.by_prediction:
+        values.append(_once_more_if_bad(_first(objective.loss), model, *as_arguments(batch)))
+    if objective.by_prediction or objective.metrics:
+        prediction = forward(*_filled(inputs, largest))
+        if any(leaf.shape[:1] != (largest,) for leaf in jax.tree.leaves(prediction)):
+            prediction = forward(*inputs)  # no batch axis to cut
+        else:
+            prediction = _cut(prediction, length)
+        losses = (objective.loss,) if objective.by_prediction else ()
+        values += [_once_more_if_bad(_first(f), prediction, target) for f in (*losses, *objective.metrics)]
+    return values
+
+
+def _once_more_if_bad(f: Callable[..., Any], *args: Any) -> float:
+    value = float(jit(f)(*args))
+    return value if np.isfinite(value) else float(f(*args))
+
+
+def _first(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The loss without what it returns beside it."""
+
+    def first(*args: Any) -> Any:
+        out = loss(*args)
+        return out[0] if isinstance(out, tuple) and out else out
+
+    return first
+
+
+def _filled(parts: Any, size: int) -> Any:
+    """The arrays with their last row repeated up to `size` rows."""
+
+    def fill(part: Any) -> Any:
+        return part if len(part) == size else part[np.minimum(np.arange(size), len(part) - 1)]
+
+    return jax.tree.map(fill, parts)
+
+
+def _cut(parts: Any, size: int) -> Any:
+    return jax.tree.map(lambda part: part[:size], parts)
 
 
 def is_by_prediction(loss: Callable[..., Any], batch: Any) -> bool:

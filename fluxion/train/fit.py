@@ -9,21 +9,21 @@ It takes the same compiled step as `train`, in the same order, and gives the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.data.splits import splitobs
-from fluxion.errors import ArgumentError, DataError
+from fluxion.errors import ArgumentError, DataError, StateError
 from fluxion.optim.optimizer import Optimizer, adjust, setup
 from fluxion.optim.rules import Adam
 from fluxion.train.callbacks import Callback, Callbacks, FitContext
 from fluxion.train.evaluate import Metrics, batch_length, evaluate, is_arrays, is_by_prediction, named_metrics
 from fluxion.train.history import History
 from fluxion.train.progress import Progress
-from fluxion.train.step import Objective, Training, as_arguments
+from fluxion.train.step import Objective, Training, as_arguments, as_batch
 from fluxion.transform.randomness import next_seed
 from fluxion.transform.sizes import autosize
 from fluxion.tree.graph import scan
@@ -140,7 +140,7 @@ class _Run:
         training: Training | None = None
         sizes: list[int] = []
         try:
-            for batch in batches:
+            for batch in map(as_batch, batches):
                 if training is None:
                     objective = Objective(self.loss, is_by_prediction(self.loss, batch), tuple(self.metrics.values()))
                     training = Training(objective, context.model, context.opt, check=self.check)
@@ -153,12 +153,18 @@ class _Run:
                 if context.stopping:
                     break
             if training is None:
-                raise DataError(f"fit: expected at least one batch in epoch {context.epoch}, got none.")
+                raise DataError(
+                    f"fit: expected at least one batch in epoch {context.epoch}, got none. "
+                    "A generator lasts for one epoch; give arrays, a list or a DataLoader."
+                )
             training.finish()
-        finally:
+            training.sync()
+        except BaseException:
             if training is not None:
-                training.sync()
-                context.step = context.opt.step
+                training.recover()
+            raise
+        finally:
+            context.step = context.opt.step
         results = np.array(training.results)
         context.loss = float(results[-1, 0])
         names = ["loss", *(self.metrics if training.objective.by_prediction else ())]
@@ -188,10 +194,14 @@ def _prepare(data: Any, batch_size: int | None, validation: Any, seed: int) -> t
         if not 0 < validation < 1:
             raise ArgumentError(f"fit: expected validation between 0 and 1, got {validation}.")
         data, validation = splitobs(data, 1 - validation, shuffle=True, seed=seed)
+    if isinstance(validation, (bool, str)):
+        raise ArgumentError(f"fit: expected validation as a fraction, arrays or batches, got {validation!r}.")
     if is_arrays(data):
         return DataLoader(data, batch_size=batch_size or 32, shuffle=True, seed=seed), validation
     if batch_size is not None:
-        raise ArgumentError(f"fit: batch_size={batch_size} is for arrays, but data is a {type(data).__name__} of batches.")
+        raise ArgumentError(
+            f"fit: batch_size={batch_size} is for arrays, but data is a {type(data).__name__} of batches."
+        )
     if not hasattr(data, "__iter__"):
         raise ArgumentError(f"fit: expected a tuple of arrays, a DataLoader or batches, got {type(data).__name__}.")
     return data, validation
@@ -205,19 +215,26 @@ def _infer_sizes(model: Any, batches: Iterable[Any]) -> None:
     elif isinstance(batches, Sequence):
         first = batches[0] if batches else None
     else:
-        raise ArgumentError("fit: sizes are inferred from a DataLoader, arrays or a list. Call fx.autosize(model, shape).")
+        raise ArgumentError(
+            "fit: sizes are inferred from a DataLoader, arrays or a list. Call fx.autosize(model, shape)."
+        )
     if first is None:
         raise DataError("fit: expected at least one batch, got none.")
-    parts = as_arguments(first)
+    parts = as_arguments(as_batch(first))
     inputs = parts[:-1] if len(parts) > 1 else parts
+    if not all(hasattr(part, "dtype") for part in inputs):
+        raise ArgumentError("fit: sizes are inferred from batches (inputs, target). Call fx.autosize(model, shape).")
     autosize(model, inputs)
 
 
 def _learning_rate(opt: Optimizer) -> float | None:
-    """The learning rate of the step just taken, where the whole model has one."""
-    rates = opt.rates()
-    return float(rates[0]) if len(rates) and (rates == rates[0]).all() else None
+    """The learning rate, where there is one for the whole model."""
+    try:
+        rate = opt.learning_rate
+    except StateError:  # an optax transformation keeps it to itself
+        return None
+    return rate if isinstance(rate, float) else None
 
 
 def _length(batches: Iterable[Any]) -> int | None:
-    return len(batches) if hasattr(batches, "__len__") else None
+    return len(batches) if isinstance(batches, Sized) else None

@@ -95,7 +95,7 @@ class History:
 
         Numbers are written in full precision (`from_csv` gives the same back); what a row does not have is left empty.
         """
-        atomic_write(path, lambda file: file.write(self._csv_text().encode()) and None)
+        atomic_write(path, lambda file: file.write(self._csv_text().encode()))
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
@@ -214,8 +214,8 @@ def csv_lines(names: list[str], rows: Iterable[Mapping[str, Number]]) -> str:
 
 
 def _number(name: object, value: Any) -> Number:
-    if not isinstance(name, str) or not name:
-        raise DTypeError(f"history: expected names to be non-empty strings, got {name!r}.")
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise DTypeError(f"history: expected names to be printable text, got {name!r}.")
     plain = value.item() if getattr(value, "ndim", None) == 0 else value
     if isinstance(plain, bool) or not isinstance(plain, int | float):
         raise DTypeError(f"history: expected {name!r} to be a single number, got {value!r}.")
@@ -223,7 +223,7 @@ def _number(name: object, value: Any) -> Number:
 
 
 def _read_rows(path: str, lines: Any) -> Iterator[dict[str, Number]]:
-    names = next(lines, [])
+    names: list[str] = next(lines, [])
     if len(set(names)) != len(names) or "" in names:
         raise FileFormatError(f"{path}: expected a header with each name once, got {names}.")
     for cells in lines:

@@ -9,11 +9,13 @@ The compiled step is found again by what the loss *is*: the lambda above is made
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from fluxion.errors import ArgumentError
 from fluxion.optim.optimizer import Optimizer
 from fluxion.train.step import Objective, Training
 
@@ -35,11 +37,7 @@ def trainstep(loss: Callable[..., Any], model: Any, batch: Any, opt: Optimizer, 
     0.8
     """
     training = Training(Objective(loss), model, opt, check=check)
-    try:
-        training.step(batch)
-        training.finish()
-    finally:
-        training.sync()
+    training.run([batch])
     return float(training.results[0][0])
 
 
@@ -58,14 +56,26 @@ def train(
     >>> model = fx.Dense(1, 1, bias=False, init=fx.ones)
     >>> opt = fx.setup(fx.Descent(0.1), model)
     >>> x, y = jnp.ones((4, 1)), jnp.zeros((4, 1))
-    >>> fx.train(lambda m, x, y: fx.mse(m(x), y), model, [(x, y), (x, y)], opt).round(2).tolist()
-    [1.0, 0.64]
+    >>> print(fx.train(lambda m, x, y: fx.mse(m(x), y), model, [(x, y), (x, y)], opt).round(2))
+    [1.   0.64]
     """
     training = Training(Objective(loss), model, opt, check=check)
-    try:
-        for batch in data:
-            training.step(batch)
-        training.finish()
-    finally:
-        training.sync()
+    training.run(_batches(loss, data))
     return np.array([values[0] for values in training.results])
+
+
+def _batches(loss: Callable[..., Any], data: Any) -> Iterable[Any]:
+    """`data`, refused where it is one batch rather than many."""
+    if isinstance(data, (dict, str)) or not hasattr(data, "__iter__"):
+        raise ArgumentError(
+            f"train: expected an iterable of batches, got {type(data).__name__}. "
+            "Write [batch] for one batch, or fx.DataLoader(data, batch_size=32)."
+        )
+    if isinstance(data, tuple) and len(data) > 1 and all(hasattr(part, "shape") for part in data):
+        parameters = inspect.signature(loss).parameters.values()
+        if sum(p.default is p.empty for p in parameters) == 1 + len(data):
+            raise ArgumentError(
+                f"train: expected an iterable of batches, got a tuple of {len(data)} arrays, the parts of one batch. "
+                "Write [(x, y)] for one batch, or fx.DataLoader((x, y), batch_size=32)."
+            )
+    return data

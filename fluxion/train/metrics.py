@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def accuracy(
-    prediction: Shaped[Array, "..."],
-    target: Shaped[Array, "..."],
+    prediction: Shaped[Array, ...],
+    target: Shaped[Array, ...],
     *,
     threshold: float | None = None,
     agg: Agg = jnp.mean,
@@ -62,24 +62,23 @@ def accuracy(
     >>> float(fx.accuracy(jnp.array([-1.5, 0.2]), jnp.array([0, 1]), threshold=0))
     1.0
     """
-    prediction, target = (checks.numbers("accuracy", what, x) for what, x in _named(prediction, target))
-    checks.nonempty("accuracy", prediction)
+    p, t = _pair("accuracy", prediction, target)
     if threshold is not None:
-        return agg(_decisions(prediction, target, threshold))
-    if not jnp.issubdtype(prediction.dtype, jnp.inexact):
-        return agg(_equal_labels(prediction, target))
-    if prediction.shape == target.shape and (prediction.ndim < 2 or prediction.shape[-1] == 1):
+        return agg(_decisions(p, t, threshold))
+    if not jnp.issubdtype(p.dtype, jnp.inexact):
+        return agg(_equal_labels(p, t))
+    if p.shape == t.shape and (p.ndim < 2 or p.shape[-1] == 1):
         raise ArgumentError(
-            f"accuracy: expected a threshold for yes-or-no predictions of shape {prediction.shape}, got none. "
+            f"accuracy: expected a threshold for yes-or-no predictions of shape {p.shape}, got none. "
             "Give threshold=0 for logits or threshold=0.5 for probabilities."
         )
-    scores, labels, valid = _scores_and_labels("accuracy", prediction, target)
+    scores, labels, valid = _scores_and_labels("accuracy", p, t)
     right = (jnp.argmax(scores, axis=-1) == labels) & ~jnp.isnan(scores).any(-1)
     return agg(jnp.where(valid, right.astype(jnp.float32), jnp.nan))
 
 
 def topk_accuracy(
-    prediction: Shaped[Array, "... classes"], target: Shaped[Array, "..."], *, k: int = 5, agg: Agg = jnp.mean
+    prediction: Shaped[Array, "... classes"], target: Shaped[Array, ...], *, k: int = 5, agg: Agg = jnp.mean
 ) -> Array:
     """The share of examples whose true class is among the `k` highest scores.
 
@@ -98,9 +97,7 @@ def topk_accuracy(
     >>> float(fx.topk_accuracy(scores, jnp.array([1, 0]), k=2))
     0.5
     """
-    prediction, target = (checks.numbers("topk_accuracy", what, x) for what, x in _named(prediction, target))
-    checks.nonempty("topk_accuracy", prediction)
-    scores, labels, valid = _scores_and_labels("topk_accuracy", prediction, target)
+    scores, labels, valid = _scores_and_labels("topk_accuracy", *_pair("topk_accuracy", prediction, target))
     classes = scores.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= classes:
         raise ArgumentError(f"topk_accuracy: expected a whole number k from 1 to {classes}, the classes, got {k!r}.")
@@ -261,6 +258,12 @@ def _named(prediction: Any, target: Any) -> tuple[tuple[str, Any], tuple[str, An
     return ("prediction", prediction), ("target", target)
 
 
+def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
+    p, t = (checks.numbers(name, what, x) for what, x in _named(prediction, target))
+    checks.nonempty(name, p)
+    return p, t
+
+
 def _decisions(prediction: Any, target: Any, threshold: float) -> Array:
     if prediction.shape != target.shape:
         raise ShapeError(
@@ -288,7 +291,7 @@ def _equal_labels(prediction: Any, target: Any) -> Array:
     return (jnp.asarray(prediction) == jnp.asarray(target)).astype(jnp.float32)
 
 
-def _scores_and_labels(name: str, prediction: Any, target: Any) -> tuple[Array, Array, Bool[Array, "..."]]:
+def _scores_and_labels(name: str, prediction: Any, target: Any) -> tuple[Array, Array, Bool[Array, ...]]:
     """Scores `(..., classes)`, labels `(...)`, and where the labels are such; one-hot targets become labels."""
     shape = prediction.shape
     if prediction.ndim == 0 or shape[-1] < 2 or target.shape not in (shape, shape[:-1]):
@@ -331,7 +334,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _class_names(classes: int | Sequence[Hashable]) -> Sequence[Hashable]:
-    if isinstance(classes, int | np.integer) and not isinstance(classes, bool):
+    if isinstance(classes, int | np.integer):
         if classes < 1:
             raise ArgumentError(f"confusion_matrix: expected at least 1 class, got {classes}.")
         return range(int(classes))

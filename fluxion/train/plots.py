@@ -281,7 +281,7 @@ def _scale(figure: Figure, axes: Axes, drawn: Any, label: str, width: float) -> 
     bar = figure.colorbar(drawn, cax=axes.inset_axes((1.0 + 0.75 * width, 0, width, 1)))
     bar.set_label(label, fontsize=9, color=INK)
     bar.ax.tick_params(which="both", length=0, labelsize=9, labelcolor=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return bar
 
 
@@ -298,10 +298,11 @@ def _short(name: str) -> str:
 
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = _figure_class()(figsize=(width, height), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.02)
+    figure = _figure_class()(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
     return figure
 
 

@@ -71,7 +71,8 @@ class Progress:
         self._first_end: float | None = None  # the end of the run's first step, in which it is compiled
         self._run_steps = 0  # steps since then
         self._loss: Loss = None
-        self._older_loss: Loss = None
+        self._older_loss: Loss = None  # of the drawing before, so that it is known by now
+        self._known_loss: float | None = None
         self._row: Mapping[str, Number] | None = None  # of an epoch that has not been given a line
         self._next_draw = float("inf")  # nothing is drawn outside the with block
 
@@ -122,9 +123,7 @@ class Progress:
             return
         every = max(1, math.ceil(self.epochs / LINES))
         worth_it = (
-            self._epoch in (1, self.epochs)
-            or self._epoch % every == 0
-            or time.monotonic() - self._last_line >= LINE
+            self._epoch in (1, self.epochs) or self._epoch % every == 0 or time.monotonic() - self._last_line >= LINE
         )
         self._row = row
         if worth_it:
@@ -136,8 +135,8 @@ class Progress:
         fields = [_epoch_field(self._epoch, self.epochs)]
         if self._done == 0 and self._first_end is None:
             return [*fields, "compiling"]
-        if self._older_loss is not None:
-            fields.append(f"loss {shown('loss', _value(self._older_loss))}")
+        if self._known_loss is not None:
+            fields.append(f"loss {shown('loss', self._known_loss)}")
         left = self._seconds_left(now)
         if left is not None:
             fields.append(f"{f'{left:.0f} s' if left < 59.5 else duration(left)} left")
@@ -145,6 +144,11 @@ class Progress:
         if self._since is not None and self._samples and now > self._since:
             fields.append(f"{self._samples / (now - self._since):,.0f} samples/s")
         return fields
+
+    def read_loss(self) -> None:
+        """Read the loss that `fields` tells; apart from them, for a terminal also redraws when others print."""
+        if self._older_loss is not None:
+            self._known_loss = float(self._older_loss() if callable(self._older_loss) else self._older_loss)
 
     @property
     def fraction(self) -> float | None:
@@ -212,6 +216,7 @@ class _Log:
 
     def moves(self, now: float) -> float:
         if now - self.silent_since >= ALIVE:
+            self.progress.read_loss()
             self.line(self.progress.fields())
         return 1.0
 
@@ -234,13 +239,14 @@ class _Terminal:
     def open(self, progress: Progress) -> None:
         from rich.live import Live
 
-        self.moving = _MovingLine(progress)
-        self.live = Live(self.moving, console=self.console, auto_refresh=False, transient=True)
+        self.progress = progress
+        self.live = Live(_MovingLine(progress), console=self.console, auto_refresh=False, transient=True)
         self.live.start()
 
     def moves(self, now: float) -> float:
-        assert self.live is not None
-        self.live.refresh()
+        self.progress.read_loss()
+        if self.live is not None:
+            self.live.refresh()
         return REDRAW
 
     def line(self, fields: list[str]) -> None:
@@ -266,6 +272,7 @@ class _Notebook:
         self.handle = display(HTML(""), display_id=True)
 
     def moves(self, now: float) -> float:
+        self.progress.read_loss()
         fraction = self.progress.fraction
         bar = "" if fraction is None else f"{_bar(fraction, 24)}  "
         self._show([*self.lines, bar + "  ".join(self.progress.fields())])
@@ -374,10 +381,6 @@ def _bar(fraction: float, width: int) -> str:
 
 def _epoch_field(epoch: int, epochs: int) -> str:
     return f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
-
-
-def _value(loss: Loss) -> float:
-    return float(loss() if callable(loss) else loss)  # type: ignore[arg-type]
 
 
 def duration(seconds: float) -> str:

@@ -7,19 +7,22 @@ whose loss or gradient is not finite changes nothing, and neither do the steps t
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, StateError
+from fluxion.errors import ArgumentError, ShapeError
 from fluxion.ops.checks import checking, strict_checking
-from fluxion.optim.optimizer import Optimizer
+from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
-from fluxion.train.autopsy import check_inputs, explain
+from fluxion.train.autopsy import check_inputs, check_types, explain
 from fluxion.transform.compile import ProgramCache
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
@@ -56,8 +59,10 @@ class State(NamedTuple):
 
     leaves: list[Any]
     optimizer: Any
+    done: Any  # on the device: the number of steps applied, in all
     failed: Any  # on the device: True from the first step on that was not finite
-    step: int
+    step: int  # the number of steps started
+    others: tuple[Changes, bool] | None = None  # what else it changed in the model's objects, and whether it was traced
 
 
 class Stats(NamedTuple):
@@ -77,16 +82,20 @@ class StepProgram:
         self.check = check
         self.parameters = template.indices(PARAMETER)
         self.active = [i for n, i in enumerate(self.parameters) if n not in plan.frozen]
-        self.traces = 0
-        self.shapes: Any = None  # of the batch it was traced for last
+        self.traced: list[tuple[Any, Any]] = []  # what it was compiled for: shapes of the leaves and of the batch
+        self.checked: set[Any] = set()  # outlines of batches whose values were looked at
         self.compiled = jax.jit(self.run)
 
     def run(
-        self, leaves: list[Any], optimizer: Any, failed: Any, rates: Any, seed: Any, step: Any, batch: Any
-    ) -> tuple[dict[int, Any], Any, Any, Any, Changes]:
-        """The step: new leaves by index, optimizer state, failed, stats, and other changes to the model's objects."""
-        self.traces += 1
-        key = jax.random.fold_in(jax.random.key(seed), step)
+        self, leaves: list[Any], optimizer: Any, done: Any, failed: Any, rates: Any, seed: Any, batch: Any
+    ) -> tuple[dict[int, Any], dict[int, Any], Any, Any, Any, Any, Changes]:
+        """The step.
+
+        Returns new leaves by index, new leaves of another shape than the old, the optimizer's state, `done`, `failed`,
+        stats, and other changes to the model's objects.
+        """
+        self.traced.append((list(map(_shape_dtype, leaves)), jax.tree.map(_shape_dtype, batch)))
+        key = jax.random.fold_in(jax.random.wrap_key_data(seed), done)
 
         def objective(trained: list[Any]) -> tuple[Any, Any]:
             working = self.template.build(self.with_active(leaves, trained))
@@ -106,12 +115,14 @@ class StepProgram:
         written.update({i: leaf for i, leaf in zip(self.parameters, updated, strict=True) if i in by_leaf})
 
         def keep(new: Any, old: Any) -> Any:
-            return jnp.where(ok, new, old) if np.shape(new) == np.shape(old) else new
+            return jnp.where(ok, new, old)
 
-        written = {i: keep(leaf, leaves[i]) for i, leaf in written.items()}
+        reshaped = {i: leaf for i, leaf in written.items() if np.shape(leaf) != np.shape(leaves[i])}
+        written = {i: keep(leaf, leaves[i]) for i, leaf in written.items() if i not in reshaped}
         new_optimizer = jax.tree.map(keep, new_optimizer, optimizer)
-        stats = jnp.stack([loss, ok.astype(loss.dtype), *(jnp.asarray(m).astype(loss.dtype) for m in metrics)])
-        return written, new_optimizer, ~ok, stats, others
+        precise = jnp.promote_types(loss.dtype, jnp.float32)  # in which a mean over batches is exact enough
+        stats = jnp.stack([jnp.asarray(x).astype(precise) for x in (loss, ok, *metrics)])
+        return written, reshaped, new_optimizer, done + ok, ~ok, stats, others
 
     def with_active(self, leaves: Sequence[Any], trained: Sequence[Any]) -> list[Any]:
         leaves = list(leaves)
@@ -140,12 +151,18 @@ class Training:
                 f"train: expected an optimizer, got {opt!r}. Call opt = fx.setup(rule, model) once first, "
                 "outside the loop, and pass opt."
             )
+        if not callable(objective.loss):
+            raise ArgumentError(
+                f"train: expected a loss function, got {objective.loss!r}. The order is loss, model, data, opt."
+            )
         self.objective = objective
         self.model = model
         self.opt = opt
         self.check = check
         if opt.seed is None:
             opt.seed = next_seed()
+        self.root_key = jax.random.key(opt.seed)
+        self.seed = jax.random.key_data(self.root_key)
         self.pending: list[Stats] = []
         self.results: list[np.ndarray] = []  # `[loss, applied, *metrics]` of each completed step
         self.attach()
@@ -153,75 +170,75 @@ class Training:
     def attach(self) -> None:
         """Take the model and the optimizer as they are now."""
         self.graph = scan_call(self.objective, (self.model,))
-        paths = [self.graph.paths[i] for i in self.graph.indices(PARAMETER)]
-        if paths != self.opt.paths:
-            raise StateError(
-                f"train: the optimizer was set up for other parameters: {_difference(self.opt.paths, paths)}. "
-                "Call fx.setup(rule, model) for this model."
-            )
         plan = self.opt.signature()
-        settings = (self.check, jax.config.jax_enable_x64)
+        settings = (self.check, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
         self.key = (plan, settings)
         self.program = _programs.get(
             (self.graph.key(), self.key), lambda: StepProgram(self.graph.template(), plan, self.check)
         )
         leaves = [_strong(leaf) for leaf in self.graph.leaves]
+        check_parameters("train", self.opt, [(self.graph.paths[i], leaves[i]) for i in self.program.parameters])
         self.changed: set[int] = set()
-        self.state = State(leaves, self.opt.state, np.zeros((), bool), self.opt.step)
-        self.completed = self.opt.step
+        self.state = State(leaves, self.opt.state, np.int32(self.opt.step), np.zeros((), bool), self.opt.step)
+        self.synced = self.state  # what the model and the optimizer hold
 
     def step(self, batch: Any) -> None:
         """Start one step; errors of the step before surface here."""
         state, program = self.state, self.program
-        shapes = jax.tree.map(_shape_dtype, batch)
-        new_shapes = shapes != program.shapes
-        if new_shapes and self.check:
-            check_inputs(batch, state.step)
+        batch = as_batch(batch)
+        outline = _outline(batch)
+        if outline not in program.checked:
+            check_types(batch)
+            if self.check:
+                check_inputs(batch, state.step)
+            program.checked.add(outline)
         self.opt.step = state.step  # what schedules are read at
-        traces = program.traces
-        written, optimizer, failed, stats, others = program.compiled(
-            state.leaves, state.optimizer, state.failed, self.opt.rates(), self.opt.seed, state.step, batch
+        traces = len(program.traced)
+        written, reshaped, optimizer, done, failed, array, others = program.compiled(
+            state.leaves, state.optimizer, state.done, state.failed, self.opt.rates(), self.seed, batch
         )
-        traced = program.traces != traces
-        if traced and traces > 0 and program.shapes is not None and new_shapes:
-            log.warning("fluxion: the step is compiled again: %s", _batch_change(program.shapes, shapes))
-        program.shapes = shapes
+        traced = len(program.traced) != traces
+        if traced:
+            _announce(program.traced)
+        stats = Stats(batch, state.step, array)
+        regular = not (reshaped or others.leaves or (traced and others.has_static()))
+        if not regular:  # `failed` does not hold these changes back: they wait for the step
+            self.finish()
+            self.accept(stats)
         leaves = list(state.leaves)
-        for i, leaf in written.items():
+        for i, leaf in (written | reshaped).items():
             leaves[i] = leaf
-        self.changed.update(written)
-        self.state = State(leaves, optimizer, failed, state.step + 1)  # the step is done, in one assignment
-        self.pending.append(Stats(batch, state.step, stats))
-        if others.leaves or (traced and others.has_static()):
-            self.apply_others(others, traced)
-        elif len(self.pending) > 1:
+        self.changed.update(written, reshaped)
+        more = None if regular else (others, traced)
+        self.state = State(leaves, optimizer, done, failed, state.step + 1, more)  # the step is done: one assignment
+        if not regular:
+            self.look_again(python_changed=traced and not others.leaves)
+            return
+        self.pending.append(stats)
+        if len(self.pending) > 1:
             self.settle()
 
-    def settle(self) -> np.ndarray:
-        """Wait for the oldest step under way and return its `[loss, applied, *metrics]`; raise if it was not finite."""
-        stats = self.pending[0]
+    def settle(self) -> None:
+        """Wait for the oldest step under way; raise if it was not finite."""
+        self.accept(self.pending[0])
+        self.pending.pop(0)
+
+    def accept(self, stats: Stats) -> None:
+        """Read what a step gave; raise if it was not finite."""
         values = np.asarray(stats.array)
         if values[1] == 0:
-            self.pending.clear()
-            self.sync()
-            key = jax.random.fold_in(jax.random.key(self.opt.seed), stats.step)
+            key = jax.random.fold_in(self.root_key, stats.step)
             raise explain(self.program, self.state.leaves, key, stats.batch, stats.step, float(values[0]))
-        self.pending.pop(0)
-        self.completed = stats.step + 1
         self.results.append(values)
-        return values
 
     def last_loss(self) -> float | None:
         """The loss of the last step that is known to be complete."""
         return float(self.results[-1][0]) if self.results else None
 
-    def apply_others(self, others: Changes, traced: bool) -> None:
-        """Changes that are no new value of an old array: repeat them on the model itself, and look at it afresh."""
-        while self.pending:
-            self.settle()
+    def look_again(self, python_changed: bool) -> None:
+        """Go on with a model whose objects, not only its arrays, were changed by a step."""
         self.sync()
-        others.apply(self.graph.nodes, arrays_only=not traced)
-        if traced and not others.leaves:  # the trace changed a Python value that is part of the key
+        if python_changed:  # by the trace: a value that is part of the key
             _programs.also((scan_call(self.objective, (self.model,)).key(), self.key), self.program)
         self.attach()
 
@@ -231,17 +248,57 @@ class Training:
             self.settle()
 
     def sync(self) -> None:
-        """Put the arrays and the optimizer's state of the last completed step into the model and the optimizer."""
-        for stats in self.pending:
-            if np.asarray(stats.array)[1] != 0:
-                self.completed = stats.step + 1
+        """Put the arrays and the optimizer's state of the last completed step into the model and the optimizer.
+
+        May be interrupted and called again.
+        """
         state = self.state
+        if state is self.synced:
+            return
+        done = int(state.done)
         if self.changed:
             fresh = [state.leaves[i] if i in self.changed else leaf for i, leaf in enumerate(self.graph.leaves)]
             self.graph.assign(fresh)
-            self.graph.leaves = fresh
-            self.changed = set()
-        self.opt.state, self.opt.step = state.optimizer, self.completed
+            self.graph.leaves, self.changed = fresh, set()
+        if state.others is not None:
+            others, traced = state.others
+            others.apply(self.graph.nodes, arrays_only=not traced)
+        self.opt.state, self.opt.step = state.optimizer, done
+        self.synced = state
+
+    def recover(self) -> None:
+        """`sync` after an exception; a second Ctrl-C does not come between."""
+        with _uninterrupted():
+            self.opt.step = self.synced.step
+            self.sync()
+
+    def run(self, batches: Iterable[Any]) -> None:
+        """A step on each batch, and `sync`, whatever happens."""
+        try:
+            for batch in batches:
+                self.step(batch)
+            self.finish()
+            self.sync()  # not in a finally clause: an interrupt at its very beginning would skip it
+        except BaseException:
+            self.recover()
+            raise
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C, which reaches the main thread only, to the end of the block."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(*came[-1])
 
 
 def _strong(leaf: Any) -> Any:
@@ -251,8 +308,42 @@ def _strong(leaf: Any) -> Any:
     return leaf
 
 
+def as_batch(batch: Any) -> Any:
+    """The batch with its lists of Python numbers as arrays."""
+    if isinstance(batch, (tuple, list)):
+        return tuple(map(_as_part, batch)) if any(isinstance(part, list) for part in batch) else batch
+    if isinstance(batch, dict):
+        return {key: _as_part(part) for key, part in batch.items()}
+    return batch
+
+
+def _as_part(part: Any) -> Any:
+    if not isinstance(part, list) or not all(
+        isinstance(x, (bool, int, float, np.generic)) for x in jax.tree.leaves(part)
+    ):
+        return part
+    try:
+        return np.array(part)
+    except ValueError:
+        raise ShapeError("batch: expected a list of rows of equal length, got rows of several lengths.") from None
+
+
+def _outline(batch: Any) -> Hashable:
+    """Structure, shapes and dtypes of a batch."""
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, tuple([(x.shape, x.dtype) if hasattr(x, "dtype") else type(x) for x in leaves])
+
+
 def _shape_dtype(leaf: Any) -> Any:
     return (leaf.shape, leaf.dtype.name) if hasattr(leaf, "dtype") else type(leaf).__name__
+
+
+def _announce(traced: list[tuple[Any, Any]]) -> None:
+    """Say why the step of one and the same model was compiled once more."""
+    if len(traced) > 1:
+        (model_before, before), (model, after) = traced[-2:]
+        if model == model_before and before != after:
+            log.warning("fluxion: the step is compiled again: %s", _batch_change(before, after))
 
 
 def _batch_change(before: Any, after: Any) -> str:
@@ -272,11 +363,3 @@ def _is_shape_dtype(value: Any) -> bool:
 
 def _written(spec: Any) -> str:
     return f"{spec[1]}[{','.join(map(str, spec[0]))}]" if isinstance(spec, tuple) else str(spec)
-
-
-def _difference(expected: Sequence[str], got: Sequence[str]) -> str:
-    gone = [path for path in expected if path not in got]
-    new = [path for path in got if path not in expected]
-    parts = [f"{', '.join(gone)} missing from the model"] if gone else []
-    parts += [f"{', '.join(new)} not known to the optimizer"] if new else []
-    return "; ".join(parts) or "their order differs"

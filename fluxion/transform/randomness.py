@@ -41,13 +41,18 @@ class DefaultStream:
 
     def restart(self, value: int) -> None:
         with self.lock:
-            self.stream = Stream(jax.random.key(value))
+            self.stream = Stream(_root_key(value))
 
     def next_key(self) -> Array:
         with self.lock:
             if self.stream is None:
-                self.stream = Stream(jax.random.key(secrets.randbits(31)))
+                self.stream = Stream(_root_key(secrets.randbits(31)))
             return self.stream.next_key()
+
+
+def _root_key(value: int) -> Array:
+    with jax.ensure_compile_time_eval():  # a stream that starts inside a trace must not keep a tracer
+        return jax.random.key(value)
 
 
 _default = DefaultStream()

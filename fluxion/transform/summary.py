@@ -44,7 +44,8 @@ class Summary:
     def __repr__(self) -> str:
         head = ("path", "layer", "output shape", "parameters", "bytes")
         cells = [
-            (row.path, row.layer, _shape(row.output_shape), f"{row.parameters:_}", f"{row.bytes:_}") for row in self.rows
+            (row.path, row.layer, _shape(row.output_shape), f"{row.parameters:_}", f"{row.bytes:_}")
+            for row in self.rows
         ]
         widths = [max(len(line[i]) for line in [head, *cells]) for i in range(5)]
         rule = "-" * (sum(widths) + 2 * 4)
@@ -81,7 +82,7 @@ def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any =
         working = graph.build(leaves)
         index = {id(made): i for i, made in working.made.items()}
 
-        def observe(layer: Layer, out: Any) -> None:
+        def observe(layer: Any, _: Any, out: Any) -> None:
             arrays = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in jax.tree.leaves(out) if is_array(a)]
             outputs.setdefault(index.get(id(layer), -1), []).extend(arrays)
 

@@ -96,23 +96,35 @@ def _located(call: Callable[..., Any]) -> Callable[..., Any]:
             raise
         observe = _observer.get()
         if observe is not None:
-            observe(self, out)
+            observe(self, (args, kwargs), out)
         return out
 
     return located_call
 
 
-_observer: ContextVar[Callable[[Layer, Any], None] | None] = ContextVar("fluxion_observer", default=None)
+_observer: ContextVar[Callable[[Any, Any, Any], None] | None] = ContextVar("fluxion_observer", default=None)
 
 
 @contextlib.contextmanager
-def observing(observe: Callable[[Layer, Any], None]) -> Iterator[None]:
-    """Call `observe(layer, output)` after every layer call inside the block, inner layers first."""
+def observing(observe: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Call `observe(layer, inputs, output)` after every layer call inside the block, inner layers first.
+
+    The plain functions of a `Chain` are observed too.
+    """
     token = _observer.set(observe)
     try:
         yield
     finally:
         _observer.reset(token)
+
+
+def observed(part: Callable[[Any], Any], x: Any) -> Any:
+    """`part(x)`, shown to the observer if `part` is a plain function: layers show theirs themselves."""
+    out = part(x)
+    observe = _observer.get()
+    if observe is not None and not isinstance(part, Layer):
+        observe(part, x, out)
+    return out
 
 
 def locate(error: FluxionError, owner: object) -> None:

@@ -169,7 +169,7 @@ def _aliases(graph: Graph) -> dict[str, str]:
     return found
 
 
-_MAX_STEPS = 1_000_000
+_MAX_STEPS = 200_000
 
 
 def load_state(model: Any, arrays: Mapping[str, Any], *, strict: bool = True) -> Any:

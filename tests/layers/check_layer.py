@@ -12,7 +12,7 @@ from fluxion.transform.sizes import autosize, outputsize
 from fluxion.tree.graph import scan
 from fluxion.tree.model import bf16, f16, f32, f64, load_state, state, trainables, with_trainables
 
-TOLERANCE = {jnp.float64: 1e-12, jnp.float32: 1e-4, jnp.float16: 2e-2, jnp.bfloat16: 1e-1}
+TOLERANCE = {np.float32: 1e-4, np.float16: 2e-2, jnp.bfloat16: 1e-1}
 
 
 def check_layer(
@@ -24,7 +24,7 @@ def check_layer(
     independent=True,
     gradients=True,
     namespace=None,
-    tmp_path=None,
+    folder=None,
 ):
     """Hold a layer to the contract. To be run under the `x64` fixture.
 
@@ -32,36 +32,33 @@ def check_layer(
     it with sizes left out. `wrong` is a tuple of inputs that it must refuse, with a message that `match` finds.
     `independent` says that a row of the output depends on that row of the input only, in test mode; `gradients=False`
     that finite differences do not apply. `namespace` are
-    the names, beside Fluxion's, that its printed form needs. With `tmp_path` it is saved there and loaded.
+    the names, beside Fluxion's, that its printed form needs. In `folder` it is saved and loaded.
     """
     layer = f64(make())
-    xs = arrays_of(inputs, jnp.float64)
+    xs = arrays_of(inputs, np.float64)
     check_shapes(layer, xs)
-    check_compiled(layer, xs)
-    if gradients:
-        check_gradients(layer, xs)
+    check_transformed(layer, xs, gradients)
     if independent:
         check_rows(layer, xs)
     check_dtypes(layer, inputs)
-    check_copies(layer, make, xs, tmp_path)
+    check_copies(layer, make, xs, folder)
     check_printed(layer, xs, namespace or {})
     if unsized is not None:
         check_unsized(make, unsized, xs)
     if wrong is not None:
-        check_refused(layer, arrays_of(wrong, jnp.float64), match)
+        check_refused(layer, arrays_of(wrong, np.float64), match)
 
 
 def arrays_of(inputs, dtype):
     random = np.random.default_rng(1)
-    return tuple(
-        jnp.asarray(random.normal(size=x), dtype) if isinstance(x, tuple) else jnp.asarray(x, jnp.int32) for x in inputs
-    )
+    filled = (random.normal(size=x).astype(dtype) if isinstance(x, tuple) else x.astype(np.int32) for x in inputs)
+    return tuple(map(jnp.asarray, filled))
 
 
 def close(a, b, rtol=1e-12):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        left, right = (np.asarray(jnp.asarray(x, jnp.float64)) for x in (left, right))
+        left, right = (np.asarray(x).astype(np.float64) for x in (left, right))
         np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol)
 
 
@@ -77,44 +74,37 @@ def check_shapes(layer, xs):
     assert outputsize(layer, xs if len(xs) > 1 else xs[0]) == real
 
 
-def check_compiled(layer, xs):
-    """Compiled equals eager in both modes, state included; test mode changes nothing; no tracer stays behind."""
-
-    def run(m, *xs):
-        with fx.randomness(jax.random.key(0)):
-            return m(*xs), state(m)
-
-    for m in modes_of(layer):
-        before = state(m)
-        compiled = jax.jit(run)(m, *xs)
-        assert all(a is b for a, b in zip(before.values(), state(m).values(), strict=True))
-        close(compiled, run(m, *xs))
-        if m is layer:
-            close(before, state(m), 0)
-
-
-def check_gradients(layer, xs):
-    """Gradients with respect to parameters and inputs are those of finite differences, in both modes."""
+def check_transformed(layer, xs, gradients):
+    """In both modes: compiled equals eager, state included; test mode changes nothing; gradients with respect to
+    parameters and inputs are those of finite differences; no tracer stays behind."""
     floating = [i for i, x in enumerate(xs) if jnp.issubdtype(x.dtype, jnp.floating)]
     random = np.random.default_rng(2)
     for m in modes_of(layer):
 
-        def f(variables, m=m):
+        def loss(variables, m=m):
             parameters, some = variables
             every = list(xs)
             for i, x in zip(floating, some, strict=True):
                 every[i] = x
+            m = with_trainables(m, parameters)
             with fx.randomness(jax.random.key(0)):
-                out = jax.tree.leaves(with_trainables(m, parameters)(*every))
+                out = m(*every)
             # A plain sum would hide errors where outputs sum to a constant, as after a normalization.
-            return sum((jnp.sin(jnp.arange(y.size).reshape(y.shape)) * y).sum() for y in out)
+            weighted = (jnp.sin(jnp.arange(y.size).reshape(y.shape)) * y for y in jax.tree.leaves(out))
+            return sum(y.sum() for y in weighted), (out, state(m))
 
-        f = jax.jit(jax.value_and_grad(f))
+        before = state(m)
+        f = jax.jit(jax.value_and_grad(loss, has_aux=True))
         at = (trainables(m), [xs[i] for i in floating])
-        gradient = f(at)[1]
-        for _ in range(3):
+        (_, compiled), gradient = f(at)
+        assert all(a is b for a, b in zip(before.values(), state(m).values(), strict=True))
+        with fx.randomness(jax.random.key(0)):
+            close(compiled, (m(*xs), state(m)))
+        if m is layer:
+            assert all(a is b for a, b in zip(before.values(), state(m).values(), strict=True))
+        for _ in range(3 if gradients else 0):
             way = jax.tree.map(lambda x: random.normal(size=x.shape), at)
-            ahead, behind = (f(jax.tree.map(lambda x, d, h=h: x + h * d, at, way))[0] for h in (1e-5, -1e-5))
+            ahead, behind = (f(jax.tree.map(lambda x, d, h=h: x + h * d, at, way))[0][0] for h in (1e-5, -1e-5))
             slope = sum((g * d).sum() for g, d in zip(*map(jax.tree.leaves, (gradient, way)), strict=True))
             np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-7)
 
@@ -122,38 +112,43 @@ def check_gradients(layer, xs):
 def check_rows(layer, xs):
     """In test mode rows do not know of each other, called one by one or with `jax.vmap`."""
     together = layer(*xs)
-    for i in range(len(xs[0])):
-        alone = layer(*(x[i : i + 1] for x in xs))
-        close(jax.tree.map(lambda y, i=i: y[i : i + 1], together), alone, 1e-10)
-    close(jax.vmap(layer)(*xs), together, 1e-10)
+    alone = layer(*(x[1:2] for x in xs))
+    close(jax.tree.map(lambda y: y[1:2], together), alone, 1e-10)
+    close(jax.jit(jax.vmap(layer))(*xs), together, 1e-10)
 
 
 def check_dtypes(layer, inputs):
-    """The output has the dtype of the layer and its input, and the values too."""
-    exact = layer(*arrays_of(inputs, jnp.float64))
-    for cast, dtype in ((f64, jnp.float64), (f32, jnp.float32), (f16, jnp.float16), (bf16, jnp.bfloat16)):
-        m = fx.trainmode(cast(layer))
-        before = {path: array.dtype for path, array in state(m).items()}
+    """The output has the dtype of the layer and its input, and the values too; buffers keep theirs in training."""
+
+    def run(m, *xs):  # the layer is a pytree here
         with fx.randomness(jax.random.key(0)):
-            trained = m(*arrays_of(inputs, dtype))  # moves statistics
-        assert all(y.dtype == dtype for y in jax.tree.leaves(trained))
-        assert before == {path: array.dtype for path, array in state(m).items()}
-        y = cast(layer)(*arrays_of(inputs, dtype))
-        assert all(y.dtype == dtype for y in jax.tree.leaves(y))
-        close(y, exact, TOLERANCE[dtype])
+            return m(*xs), state(m)
+
+    exact = layer(*arrays_of(inputs, np.float64))
+    for cast, dtype in ((f64, np.float64), (f32, np.float32), (f16, np.float16), (bf16, jnp.bfloat16)):
+        m, xs = cast(layer), arrays_of(inputs, dtype)
+        for mode in modes_of(m):
+            y, after = jax.eval_shape(run, mode, *xs)
+            assert all(y.dtype == dtype for y in jax.tree.leaves(y))
+            assert all(a.dtype == after[path].dtype for path, a in state(m).items())
+        if dtype != np.float64:
+            close(jax.jit(run)(m, *xs)[0], exact, TOLERANCE[dtype])
 
 
-def check_copies(layer, make, xs, tmp_path):
+def check_copies(layer, make, xs, folder):
     """A deep copy, a layer with this one's state, and one saved and loaded, all compute the same."""
     expected = layer(*xs)
     twin = copy.deepcopy(layer)
     assert not {id(a) for a in trainables(twin)} & {id(a) for a in trainables(layer)}
     close(twin(*xs), expected, 0)
     close(load_state(f64(make()), state(layer))(*xs), expected, 0)
-    if tmp_path is not None:
-        fx.save(tmp_path / "layer.safetensors", layer)
-        loaded = fx.load(tmp_path / "layer.safetensors")
+    if folder is not None:
+        path = folder / "layer.safetensors"
+        fx.save(path, layer)
+        own = "add" in repr(layer)  # a function that is not the library's
+        loaded = fx.loadmodel(f64(make()), path) if own else fx.load(path)
         assert repr(loaded) == repr(layer)
+        assert jax.tree.structure(loaded) == jax.tree.structure(layer)
         close(loaded(*xs), expected, 0)
 
 

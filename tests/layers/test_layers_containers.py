@@ -50,7 +50,7 @@ def test_named_chain():
     assert repr(chain) == "Chain(second=double, first=increment)"
     assert repr(chain[1:]) == "Chain(first=increment)"
     with pytest.raises(
-        fx.ArgumentError, match="expected one of the names second, first, got 'secnd'. Did you mean 'second'"
+        fx.ArgumentError, match=r"expected one of the names second, first, got 'secnd'\. Did you mean 'second'"
     ):
         chain["secnd"]
 

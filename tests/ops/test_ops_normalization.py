@@ -26,7 +26,7 @@ def test_moments_are_wide():
 def test_standardize_aligns_with_the_last_axes():
     x = jnp.arange(24.0).reshape(2, 3, 4)
     y = standardize(x, jnp.ones(4), jnp.full(4, 4.0), jnp.arange(4.0), jnp.ones((3, 4)), eps=0)
-    np.testing.assert_allclose(y, (x - 1) / 2 * np.arange(4) + 1, rtol=1e-6)
+    np.testing.assert_allclose(y, (np.asarray(x) - 1) / 2 * np.arange(4) + 1, rtol=1e-6)
 
 
 def test_layer_norm_second_derivatives_are_torchs(x64):

@@ -77,7 +77,7 @@ def test_files(history, tmp_path, suffix):
 def test_plots_refuse(history, tmp_path):
     with pytest.raises(fx.ArgumentError, match=r"\.png or \.svg, got '.*curves.pdf'"):
         history.plot(tmp_path / "curves.pdf")
-    with pytest.raises(fx.ArgumentError, match="got 'acuracy'. Did you mean 'accuracy'"):
+    with pytest.raises(fx.ArgumentError, match=r"got 'acuracy'\. Did you mean 'accuracy'"):
         history.plot(names=["acuracy"])
     with pytest.raises(fx.ArgumentError, match="at least one epoch"):
         fx.History().plot()
@@ -119,7 +119,7 @@ def test_confusion_keeps_everything_inside(size):
         assert text.get_window_extent(renderer).width < axes.get_window_extent(renderer).width / size
     inside = figure.get_tightbbox(renderer)
     width, height = figure.get_size_inches()
-    assert 0 <= inside.x0 and 0 <= inside.y0 and inside.x1 <= width and inside.y1 <= height
+    assert inside.x0 >= 0 and inside.y0 >= 0 and inside.x1 <= width and inside.y1 <= height
 
 
 @pytest.mark.parametrize("n", [1, 30, 4000])

@@ -1,0 +1,97 @@
+"""`fluxion info`: versions, devices and caches, for a report of a bug or a look at a new machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from fluxion.cli.output import JSON, Debug, failures, only_result, say, table, write_json
+
+PACKAGES = ("jax", "jaxlib", "numpy", "optax", "safetensors", "polars", "matplotlib", "rich", "typer")
+OPTIONAL = ("grain", "orbax-checkpoint", "jax2onnx", "onnxruntime")
+
+
+def info(json: JSON = False, debug: Debug = False) -> None:
+    """Show versions, devices and caches."""
+    with failures(debug), only_result(json) as stream:
+        found = _info()
+        if json:
+            write_json(stream, found)
+            return
+        table(["versions", ""], [[name, version or "not installed"] for name, version in found["versions"].items()])
+        say()
+        if found["devices_error"]:
+            say(f"devices: {found['devices_error']}")
+        rows = [[f"{d['platform']}:{d['id']}", d["kind"], _size(d["memory"])] for d in found["devices"]]
+        table(["devices", "kind", "memory"], rows)
+        say()
+        rows = [[what, entry["path"] or entry["why"], _size(entry["bytes"])] for what, entry in found["caches"].items()]
+        table(["caches", "folder", "size"], rows)
+
+
+def _info() -> dict[str, Any]:
+    import jax
+
+    from fluxion.folders import cache_folder
+    from fluxion.version import __version__
+
+    versions: dict[str, str | None] = {
+        "fluxion": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    versions |= {name: _version(name) for name in (*PACKAGES, *OPTIONAL)}
+    devices: list[dict[str, Any]] = []
+    problem = None
+    try:
+        for device in jax.devices():
+            memory = (device.memory_stats() or {}).get("bytes_limit")
+            devices.append({"platform": device.platform, "id": device.id, "kind": device.device_kind, "memory": memory})
+    except RuntimeError as error:  # a driver that does not work is what this command is asked about
+        problem = str(error)
+    folder = cache_folder()
+    given = jax.config.jax_compilation_cache_dir
+    compiled = Path(given) if given else None if folder is None else folder / "compiled"
+    data = os.environ.get("FLUXION_DATA")
+    return {
+        "versions": versions,
+        "devices": devices,
+        "devices_error": problem,
+        "cpu_cores": os.cpu_count(),
+        "caches": {
+            "compiled programs": _folder(compiled, "off (FLUXION_CACHE)"),
+            "data sets": _folder(Path(data) if data else None, "FLUXION_DATA is not set"),
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _folder(path: Path | None, why: str) -> dict[str, Any]:
+    if path is None:
+        return {"path": None, "why": why, "bytes": None}
+    total = 0
+    for root, _, names in os.walk(path):
+        for name in names:
+            file = Path(root, name)
+            total += file.lstat().st_size if file.exists() else 0  # another process may tidy up meanwhile
+    return {"path": str(path), "why": None, "bytes": total}
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return ""
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError

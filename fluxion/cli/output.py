@@ -1,0 +1,149 @@
+"""What every command shares: where text goes, tables, JSON, and how a failure ends the process.
+
+Text from files (column names, classes) is shown with its control characters escaped: a table from a stranger must not
+steer the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fluxion.errors import FluxionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JSON = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, the rest to stderr.")]
+
+
+@contextlib.contextmanager
+def failures(debug: bool) -> Iterator[None]:
+    """End the process as shells expect: one line on stderr and exit code 1 for an error, 130 for Ctrl-C."""
+    try:
+        yield
+    except (typer.Exit, typer.BadParameter, BrokenPipeError):
+        raise  # known to typer
+    except KeyboardInterrupt:
+        warn("Interrupted.")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, (FluxionError, OSError)):
+            warn(f"Error: {error}")
+        else:  # nobody foresaw it
+            warn(f"Error: {type(error).__name__}: {error} (Run again with --debug to see where.)")
+        raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def only_result(wanted: bool) -> Iterator[Any]:
+    """Keep standard output for the result alone: inside the block, whatever is printed goes to stderr if `wanted`.
+
+    Yields the stream for the result.
+    """
+    stream = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield stream
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    old = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+    if came:
+        raise KeyboardInterrupt
+
+
+def write_json(stream: Any, value: dict[str, Any]) -> None:
+    """One JSON object; numbers that JSON does not have (NaN, infinity) become null."""
+    stream.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    stream.flush()
+
+
+def say(text: str = "", *, indent: int = 0) -> None:
+    """A sentence on standard output: broken between words in a terminal, one whole line elsewhere."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = _console()
+    content = Text(clean(text))
+    console.print(
+        Padding(content, (0, 0, 0, indent)) if console.is_terminal and indent else " " * indent + content.plain
+    )
+
+
+def show(text: str) -> None:
+    """A line to copy (a path, a command) on standard output, never broken."""
+    print(clean(text))
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    print(" ".join(clean(line) for line in text.splitlines()), file=sys.stderr, flush=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output: the first column to the left, the others, numbers, to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for i, name in enumerate(header):
+        grid.add_column(Text(clean(name)), justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(clean(cell)) for cell in row))
+    _console().print(grid)
+
+
+def width() -> int:
+    """The number of characters in a line of standard output; without bound in a file or a pipe."""
+    return _console().width
+
+
+def clean(text: str) -> str:
+    """`text` with control characters written as escapes.
+
+    >>> from fluxion.cli.output import clean
+    >>> clean("red" + chr(27) + "[31m")
+    'red\\\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False, markup=False, emoji=False)
+    return Console(
+        highlight=False, markup=False, emoji=False, width=10_000, force_terminal=False, color_system=None, no_color=True
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,136 @@
+"""How good a model is on a table: numbers for `--json`, tables for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluxion.cli.output import clean, say, table, width
+from fluxion.errors import DataError, ShapeError
+
+if TYPE_CHECKING:
+    import polars
+
+    from fluxion.data.tables import TableEncoder
+
+
+@dataclass(frozen=True)
+class Report:
+    """Predictions beside the truth, and what they amount to."""
+
+    target: str
+    classes: tuple[Any, ...]  # empty in a regression
+    metrics: dict[str, float]  # loss, accuracy; or loss, mae, rmse, r2, in the target's units but for the loss
+    prediction: np.ndarray  # numbers of classes, or numbers in the target's units
+    truth: np.ndarray
+    confusion: np.ndarray | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.truth)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: rows and metrics; of a classification also the classes and the confusion matrix."""
+        from fluxion.train.metrics import precision_recall
+
+        result: dict[str, Any] = {"rows": self.rows, "metrics": self.metrics}
+        if self.confusion is None:
+            return result
+        scores = precision_recall(self.confusion)
+        names = ("precision", "recall", "f1", "rows")
+        per_class = zip(self.classes, *(part.tolist() for part in scores), strict=True)
+        return result | {
+            "classes": [{"class": name, **dict(zip(names, numbers, strict=True))} for name, *numbers in per_class],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def outputs(model: Any, encoder: TableEncoder, features: np.ndarray) -> np.ndarray:
+    """What the model returns for every row: scores `(rows, classes)`, or standardized numbers `(rows, 1)`."""
+    from fluxion.train.evaluate import predict
+
+    size = len(encoder.classes) or 1
+    result = predict(model, features, batch_size=1024)
+    if getattr(result, "shape", None) != (len(features), size):
+        got = getattr(result, "shape", type(result).__name__)
+        raise ShapeError(f"expected a model that returns shape {(len(features), size)}, got {got}.")
+    bad = ~np.isfinite(result).all(axis=1)
+    if bad.any():
+        raise DataError(f"the model's output is not finite for row {bad.argmax()}. Look for extreme values there.")
+    return result
+
+
+def measure(model: Any, encoder: TableEncoder, frame: polars.DataFrame) -> Report:
+    """Run the model over the rows of `frame`, all of which have a target."""
+    import jax.numpy as jnp
+
+    from fluxion.ops.losses import logitcrossentropy, mse
+    from fluxion.train.metrics import confusion_matrix, regression_report
+
+    targets = encoder.targets(frame)
+    result = outputs(model, encoder, encoder.features(frame))
+    scores, goal = jnp.asarray(result), jnp.asarray(targets)
+    if encoder.classes:
+        predicted = result.argmax(axis=1)
+        confusion = confusion_matrix(predicted, targets, len(encoder.classes))
+        metrics = {
+            "loss": float(logitcrossentropy(scores, goal)),
+            "accuracy": float(np.mean(predicted == targets)),
+        }
+        return Report(encoder.target.name, encoder.classes, metrics, predicted, targets, confusion)
+    loss = float(mse(scores, goal))
+    prediction = encoder.decode_target(result)[:, 0]
+    # The cells themselves: standardized and back, they would be those of float32.
+    truth = frame[encoder.target.name].cast(float).to_numpy()
+    metrics = {"loss": loss, **regression_report(prediction, truth)}
+    return Report(encoder.target.name, (), metrics, prediction, truth, None)
+
+
+def show_metrics(reports: dict[str, Report]) -> None:
+    """One column per report, by its name."""
+    first = next(iter(reports.values()))
+    rows = [[_title(name), *(number(r.metrics[name]) for r in reports.values())] for name in first.metrics]
+    rows.append(["rows", *(f"{r.rows:,}" for r in reports.values())])
+    table(["", *reports], rows)
+
+
+def show_classes(report: Report) -> None:
+    """Precision and recall of each class, and the confusion matrix; both only of a classification."""
+    if report.confusion is None:
+        return
+    from fluxion.train.metrics import precision_recall
+
+    scores = precision_recall(report.confusion)
+    names = [str(name) for name in report.classes]
+    per_class = zip(scores.precision, scores.recall, scores.f1, scores.support, strict=True)
+    cells = [[f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}"] for p, r, f, n in per_class]
+    say()
+    table([report.target, "precision", "recall", "F1", "rows"], [[n, *c] for n, c in zip(names, cells, strict=True)])
+    say()
+    counts = [[f"{count:,}" for count in row] for row in report.confusion]
+    columns = [
+        max(len(clean(name)), *map(len, cells)) for name, cells in zip(names, zip(*counts, strict=True), strict=True)
+    ]
+    corner = "true, predicted as:"
+    needed = sum(columns) + 2 * len(columns) + max(len(corner), *(len(clean(name)) for name in names))
+    if needed <= min(width(), 200):
+        table([corner, *names], [[name, *row] for name, row in zip(names, counts, strict=True)])
+        return
+    wrong = report.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    say(f"The confusion matrix of {len(names)} classes is too wide to show. Its most frequent confusions:")
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:10]:
+        true, predicted = divmod(int(place), len(names))
+        if wrong[true, predicted]:
+            say(f"{names[true]} taken for {names[predicted]}: {wrong[true, predicted]:,}", indent=2)
+
+
+def number(value: float) -> str:
+    """Four decimals, or four digits where the number is large or small."""
+    return f"{value:.4f}" if value == 0 or 1e-2 <= abs(value) < 1e3 else f"{value:.4g}"
+
+
+def _title(name: str) -> str:
+    return {"mae": "MAE", "rmse": "RMSE", "r2": "R2"}.get(name, name)
