@@ -34,17 +34,19 @@ def evaluate(
     with failures(debug), only_result(json) as stream:
         from fluxion.cli.report import measure, show_classes, show_metrics
         from fluxion.cli.runs import open_run
-        from fluxion.cli.tables import read_source
+        from fluxion.cli.tables import about, read_source
         from fluxion.errors import DataError
 
         source = read_source(data)
         trained = open_run(run, model)
         target = trained.encoder.target.name
-        frame = trained.encoder.labeled(source.frame)
+        with about(data):
+            frame = trained.encoder.labeled(source.frame)
         left_out = source.frame.height - frame.height
         if frame.height == 0:
             raise DataError(f"{data}: expected rows with a {target}, all are missing.")
-        report = measure(trained.model, trained.encoder, frame)
+        with about(data):
+            report = measure(trained.model, trained.encoder, frame)
         say(f"{run} on {data}: {trained.encoder.task} of {target}")
         if left_out:
             say(f"{left_out:,} rows left out: {target} is missing")

@@ -21,15 +21,19 @@ def info(json: JSON = False, debug: Debug = False) -> None:
         if json:
             write_json(stream, found)
             return
-        table(["versions", ""], [[name, version or "not installed"] for name, version in found["versions"].items()])
+        table(
+            ["versions", ""],
+            [[name, version or "not installed"] for name, version in found["versions"].items()],
+            numbers=False,
+        )
         say()
         if found["devices_error"]:
             say(f"devices: {found['devices_error']}")
         rows = [[f"{d['platform']}:{d['id']}", d["kind"], _size(d["memory"])] for d in found["devices"]]
-        table(["devices", "kind", "memory"], rows)
+        table(["devices", "kind", "memory"], rows, numbers=False)
         say()
         rows = [[what, entry["path"] or entry["why"], _size(entry["bytes"])] for what, entry in found["caches"].items()]
-        table(["caches", "folder", "size"], rows)
+        table(["caches", "folder", "size"], rows, numbers=False)
 
 
 def _info() -> dict[str, Any]:
@@ -53,7 +57,7 @@ def _info() -> dict[str, Any]:
     except RuntimeError as error:  # a driver that does not work is what this command is asked about
         problem = str(error)
     folder = cache_folder()
-    given = jax.config.jax_compilation_cache_dir
+    given = getattr(jax.config, "jax_compilation_cache_dir", None)
     compiled = Path(given) if given else None if folder is None else folder / "compiled"
     data = os.environ.get("FLUXION_DATA")
     return {

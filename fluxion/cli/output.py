@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -60,15 +60,16 @@ def only_result(wanted: bool) -> Iterator[Any]:
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Put Ctrl-C off until the block is done."""
-    if threading.current_thread() is not threading.main_thread():
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a background job ignores it
+    if not usual or threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    old = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, old)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if came:
         raise KeyboardInterrupt
 
@@ -81,14 +82,7 @@ def write_json(stream: Any, value: dict[str, Any]) -> None:
 
 def say(text: str = "", *, indent: int = 0) -> None:
     """A sentence on standard output: broken between words in a terminal, one whole line elsewhere."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    console = _console()
-    content = Text(clean(text))
-    console.print(
-        Padding(content, (0, 0, 0, indent)) if console.is_terminal and indent else " " * indent + content.plain
-    )
+    _say(sys.stdout, text, indent)
 
 
 def show(text: str) -> None:
@@ -97,26 +91,26 @@ def show(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """One line on standard error."""
-    print(" ".join(clean(line) for line in text.splitlines()), file=sys.stderr, flush=True)
+    """A sentence on standard error, likewise."""
+    _say(sys.stderr, " ".join(text.splitlines()), 0)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output: the first column to the left, the others, numbers, to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
+    """A table on standard output; all columns but the first hold numbers, to the right, unless told otherwise."""
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for i, name in enumerate(header):
-        grid.add_column(Text(clean(name)), justify="right" if i else "left", overflow="fold")
+        grid.add_column(Text(clean(name)), justify="right" if i and numbers else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(clean(cell)) for cell in row))
-    _console().print(grid)
+    _console(sys.stdout).print(grid)
 
 
 def width() -> int:
     """The number of characters in a line of standard output; without bound in a file or a pipe."""
-    return _console().width
+    return _console(sys.stdout).width
 
 
 def clean(text: str) -> str:
@@ -129,14 +123,23 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _console() -> Console:
+def _say(stream: TextIO, text: str, indent: int) -> None:
+    text = clean(text)
+    if not stream.isatty():
+        print(" " * indent + text, file=stream, flush=True)
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    _console(stream).print(Padding(Text(text), (0, 0, 0, indent), expand=False))
+
+
+def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    if sys.stdout.isatty():
-        return Console(highlight=False, markup=False, emoji=False)
-    return Console(
-        highlight=False, markup=False, emoji=False, width=10_000, force_terminal=False, color_system=None, no_color=True
-    )
+    if stream.isatty():
+        return Console(file=stream, highlight=False, markup=False, emoji=False)
+    return Console(file=stream, width=10_000, force_terminal=False, color_system=None)
 
 
 def _finite(value: Any) -> Any:

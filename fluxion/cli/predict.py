@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +47,7 @@ def predict(
         raise typer.BadParameter("standard output takes the predictions or --json, not both.", param_hint="--out")
     with failures(debug), only_result(json or out == "-") as stream:
         from fluxion.cli.runs import open_run
-        from fluxion.cli.tables import read_source
+        from fluxion.cli.tables import about, read_source
         from fluxion.files import atomic_write
 
         source = read_source(new)
@@ -54,7 +55,8 @@ def predict(
         if out != "-" and path.exists() and Path(new).exists() and path.samefile(new):
             raise typer.BadParameter(f"{path} is the table itself.", param_hint="--out")
         trained = open_run(run, model)
-        result = predictions(trained, source.frame, keep or [], new)
+        with about(new):
+            result = predictions(trained, source.frame, keep or [])
         if out == "-":
             stream.write(result.write_csv())
             stream.flush()
@@ -75,7 +77,7 @@ def predict(
             )
 
 
-def predictions(run: Run, frame: polars.DataFrame, keep: list[str], where: str) -> polars.DataFrame:
+def predictions(run: Run, frame: polars.DataFrame, keep: list[str]) -> polars.DataFrame:
     """The table to write: the columns to keep, the prediction, and the probability of each class."""
     import numpy as np
     import polars as pl
@@ -85,11 +87,13 @@ def predictions(run: Run, frame: polars.DataFrame, keep: list[str], where: str) 
 
     encoder = run.encoder
     for name in keep:
-        check_column(frame, name, where)
+        check_column(frame, name, "--keep")
     columns: list[tuple[str, Any]] = [(name, frame[name]) for name in dict.fromkeys(keep)]
     result = outputs(run.model, encoder, encoder.features(frame))
     decoded = encoder.decode_target(result)
-    columns.append((encoder.target.name, decoded if encoder.classes else decoded[:, 0]))
+    if not encoder.classes:  # the digits that float32 can tell apart; more would only look precise
+        decoded = decoded[:, 0].round(6 - math.floor(math.log10(encoder.target.std)))
+    columns.append((encoder.target.name, decoded))
     if encoder.classes:
         scores = np.exp(result.astype(np.float64) - result.max(axis=1, keepdims=True))
         probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)

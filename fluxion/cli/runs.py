@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from fluxion.cli.models import ModelSpec, build_model, parse_model
-from fluxion.cli.output import uninterrupted, warn
+from fluxion.cli.output import clean, warn
 from fluxion.errors import DataError, FileFormatError, StateError, nearest
 from fluxion.files import atomic_write
 
@@ -74,17 +75,16 @@ def check_free(out: Path, overwrite: bool) -> None:
 
 
 def keep(folder: Path, model: Any, encoder: TableEncoder, config: dict[str, Any], history: History) -> None:
-    """Write model, configuration and metrics, each in one rename; Ctrl-C waits until that is done."""
+    """Write model, configuration and metrics, each in one rename."""
     from fluxion.io.files import save
 
     text = json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2, allow_nan=False) + "\n"
-    with uninterrupted():
-        for name in PICTURES:  # those of an older run are not of this model
-            (folder / name).unlink(missing_ok=True)
-        # Nothing but what the model is: the same seed on the same data is the same file, wherever it lies.
-        save(folder / MODEL, model, metadata={"format": FORMAT, "version": VERSION, "encoder": encoder.to_json()})
-        atomic_write(folder / CONFIG, lambda file: file.write(text.encode()) and None)
-        history.to_csv(folder / METRICS)
+    for name in PICTURES:  # those of an older run are not of this model
+        (folder / name).unlink(missing_ok=True)
+    # Nothing but what the model is: the same seed on the same data is the same file, wherever it lies.
+    save(folder / MODEL, model, metadata={"format": FORMAT, "version": VERSION, "encoder": encoder.to_json()})
+    atomic_write(folder / CONFIG, lambda file: file.write(text.encode()) and None)
+    history.to_csv(folder / METRICS)
 
 
 def draw(folder: Path, history: History, report: Report | None = None) -> None:
@@ -100,8 +100,11 @@ def draw(folder: Path, history: History, report: Report | None = None) -> None:
         return
     if report.confusion is None:
         plot_regression(report.prediction, report.truth, folder / "prediction.png")
-    else:
-        plot_confusion(report.confusion, [str(name) for name in report.classes], folder / "confusion.png")
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class in a script that the font does not have
+        names = [clean(str(name)) for name in report.classes]
+        plot_confusion(report.confusion, names, folder / "confusion.png")
 
 
 def files(folder: Path) -> list[Path]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from fluxion.errors import DataError, nearest
+from fluxion.errors import DataError, FluxionError, nearest
 
 if TYPE_CHECKING:
     import polars
@@ -35,6 +37,16 @@ class Parts(NamedTuple):
     validation: polars.DataFrame | None
     stratified: bool
     notes: list[str]
+
+
+@contextlib.contextmanager
+def about(path: str) -> Iterator[None]:
+    """Say of an error of the library inside the block that it is about this table."""
+    try:
+        yield
+    except FluxionError as error:
+        error.where = error.where or path
+        raise
 
 
 def read_source(data: str) -> Source:

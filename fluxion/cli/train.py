@@ -16,7 +16,7 @@ import typer
 from fluxion.cli import runs
 from fluxion.cli.models import HIDDEN, ModelSpec, build_model, parse_model
 from fluxion.cli.output import JSON, Debug, failures, only_result, say, show, uninterrupted, warn, write_json
-from fluxion.cli.tables import Parts, Source, chosen_target, divide, read_source
+from fluxion.cli.tables import Parts, Source, about, chosen_target, divide, read_source
 from fluxion.errors import nearest
 
 if TYPE_CHECKING:
@@ -136,20 +136,23 @@ def _train(options: Options) -> dict[str, Any]:
     # The last batch of an epoch is shorter, which compiles a second program; that is no news to a user of the command.
     logging.getLogger("fluxion").setLevel(logging.ERROR)
     source = options.source
-    parts = divide(
-        source,
-        options.target,
-        task=options.task,
-        validation=options.validation,
-        stratify=options.stratify,
-        seed=options.seed,
-    )
+    with about(source.path):
+        parts = divide(
+            source,
+            options.target,
+            task=options.task,
+            validation=options.validation,
+            stratify=options.stratify,
+            seed=options.seed,
+        )
     encoder = parts.encoder
     _tell_table(options, parts)
-    data = (encoder.features(parts.training), encoder.targets(parts.training))
+    with about(source.path):
+        data = (encoder.features(parts.training), encoder.targets(parts.training))
     held_out = None
     if parts.validation is not None:
-        held_out = (encoder.features(parts.validation), encoder.targets(parts.validation))
+        with about(options.validation.path if isinstance(options.validation, Source) else source.path):
+            held_out = (encoder.features(parts.validation), encoder.targets(parts.validation))
 
     fx.seed(options.seed)
     if options.model.file is not None:
@@ -184,7 +187,8 @@ def _train(options: Options) -> dict[str, Any]:
         _keep_unfinished(keeper, model, opt, getattr(error, "history", History()), error)
         raise
     seconds = time.perf_counter() - started
-    keeper.keep(model, opt, history, complete=True)
+    with uninterrupted():
+        keeper.keep(model, opt, history, complete=True)
 
     reports = {"training": measure(model, encoder, parts.training)}
     if parts.validation is not None:
@@ -227,21 +231,22 @@ class _Keeper:
 
 def _keep_unfinished(keeper: _Keeper, model: Any, opt: Optimizer, history: History, error: BaseException) -> None:
     """After Ctrl-C or an error: keep the model of the last completed step, or leave no folder behind."""
-    folder = keeper.folder
-    if opt.step == 0:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only if it is empty
-        if isinstance(error, KeyboardInterrupt):
-            warn("Nothing was learned yet, and nothing is kept.")
-        return
-    keeper.keep(model, opt, history, complete=False)
-    warn(
-        f"Training stopped in epoch {len(history) + 1}. {folder} keeps the model of step {opt.step}, the last "
-        f"completed one. Go on with: {shlex.join(['fluxion', 'evaluate', str(folder), 'LABELED.csv'])}"
-    )
-    if len(history):
-        with uninterrupted():
+    folder, pressed = keeper.folder, isinstance(error, KeyboardInterrupt)
+    began = "Interrupted" if pressed else "Training stopped"
+    with uninterrupted():
+        if opt.step == 0:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if it is empty
+            kept = "before the first step was done: nothing was learned, and nothing is kept."
+        else:
+            keeper.keep(model, opt, history, complete=False)
+            kept = f"in epoch {len(history) + 1}: {folder} keeps the model of step {opt.step}, the last completed one."
+        if pressed or opt.step:
+            warn(f"{began} {kept}")
+        if opt.step:
             runs.draw(folder, history)
+    if pressed:
+        raise typer.Exit(130)
 
 
 # ----------------------------------------------------------------------------------------- the command line
@@ -312,8 +317,8 @@ def _tell_results(folder: Path, reports: dict[str, Report], seconds: float, comm
         say(f"Per class, on the {name} part:")
     show_classes(report)
     say()
-    say(f"Trained in {duration(seconds)}. The run is in")
-    show(f"  {folder}: {', '.join(path.name for path in runs.files(folder))}")
+    say(f"Trained in {duration(seconds)}. The run is in {folder}:")
+    say(", ".join(path.name for path in runs.files(folder)), indent=2)
     say("Go on with")
     for command in commands:
         show(f"  {shlex.join(command)}")

@@ -28,22 +28,21 @@ def dropout(
 ) -> Float[Array, ...]:
     """Each value is 0 with probability `p`, and divided by `1 - p` otherwise, so that the mean stays.
 
-        Shapes: output like `x`. Integers become the default float.
+    Shapes: output like `x`. Integers become the default float.
 
-        Arguments:
-          p: probability, 0 to 1.
-          axis: the axes along which to draw; along the others the same decision holds, so that `axis=-1` drops whole
-            channels of the batch and `axis=(0, -1)` whole channels of each example. None draws for every value.
-          key: a `jax.random.key`; without it the key comes from `fx.randomness` or the default stream.
+    Arguments:
+      p: probability, 0 to 1.
+      axis: the axes along which to draw; along the others the same decision holds, so that `axis=-1` drops whole
+        channels of the batch and `axis=(0, -1)` whole channels of each example. None draws for every value.
+      key: a `jax.random.key`; without it the key comes from `fx.randomness` or the default stream.
 
-        Errors: ArgumentError for a `p` outside [0, 1], ShapeError for an axis that `x` has not.
-        Source: Srivastava et al. 2014; `Flux.dropout`, whose `dims` is `axis`.
+    Errors: ArgumentError for a `p` outside [0, 1], ShapeError for an axis that `x` has not.
+    Source: Srivastava et al. 2014; `Flux.dropout`, whose `dims` is `axis`.
 
-        >>> import jax.numpy as jnp
-    import numpy as np
-        >>> from fluxion.ops.dropout import dropout
-        >>> sorted(set(dropout(jnp.ones(1000), 0.5).tolist()))
-        [0.0, 2.0]
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.dropout import dropout
+    >>> sorted(set(dropout(jnp.ones(1000), 0.5).tolist()))
+    [0.0, 2.0]
     """
     p = probability("dropout", p)
     x = _floating(x)
@@ -59,16 +58,15 @@ def dropout(
 def alpha_dropout(x: Shaped[Array, ...], p: float, *, key: Array | None = None) -> Float[Array, ...]:
     """Dropout for `selu` networks: keeps mean 0 and variance 1.
 
-        With `f = -1.758...`, the limit of `selu` at minus infinity, `y = a * (f with probability p, else x) + b`, where
-        `a = 1 / sqrt((1 - p) * (1 + p * f**2))` and `b = -a * p * f`. `p = 1` gives zeros.
+    With `f = -1.758...`, the limit of `selu` at minus infinity, `y = a * (f with probability p, else x) + b`, where
+    `a = 1 / sqrt((1 - p) * (1 + p * f**2))` and `b = -a * p * f`. `p = 1` gives zeros.
 
-        Errors: ArgumentError for a `p` outside [0, 1]. Source: Klambauer et al. 2017; `torch.nn.AlphaDropout`.
+    Errors: ArgumentError for a `p` outside [0, 1]. Source: Klambauer et al. 2017; `torch.nn.AlphaDropout`.
 
-        >>> import jax.numpy as jnp
-    import numpy as np
-        >>> from fluxion.ops.dropout import alpha_dropout
-        >>> len(set(alpha_dropout(jnp.zeros(1000), 0.5).tolist()))
-        2
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.dropout import alpha_dropout
+    >>> len(set(alpha_dropout(jnp.zeros(1000), 0.5).tolist()))
+    2
     """
     p = probability("alpha_dropout", p)
     x = _floating(x)

@@ -23,6 +23,7 @@ from fluxion.errors import ArgumentError, StateError, nearest
 from fluxion.optim.base import LearningRate, Rule, check_learning_rate, owns_learning_rate
 from fluxion.optim.chain import AccumGrad, OptimizerChain, check_rule, flat, show
 from fluxion.optim.plan import Group, Plan
+from fluxion.transform.gradient import Gradients
 from fluxion.tree.graph import Identity, LeafRef, _extend, scan
 from fluxion.tree.layer import path_of
 from fluxion.tree.model import set_trainables, trainables, with_trainables
@@ -129,6 +130,11 @@ class Optimizer:
     ) -> tuple[list[Array], Any]:
         """One step as a pure function of arrays, for compiled code; changes nothing. See `Plan.apply`."""
         return self._plan.apply(params, grads, state, rates)
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether a learning rate follows a schedule."""
+        return any(callable(rate) for rate in self._rates)
 
     def signature(self) -> Plan:
         """Everything static about the step, hashable: equal signatures compile to the same code."""
@@ -237,8 +243,8 @@ def setup(rule: AnyRule | Mapping[Any, AnyRule], model: Any) -> Optimizer:
 def update(opt: Optimizer, model: Any, grads: Any) -> None:
     """One optimizer step: changes `model` and `opt`.
 
-    `grads` has the shape of the model, as `gradient(loss, model)[0]` has. Parameters whose gradient is None stay as
-    they are. The step is compiled once per set of rules and shapes.
+    `grads` has the shape of the model, as `gradient(loss, model)[0]` has, or is what the implicit form of `gradient`
+    returns. Parameters whose gradient is None stay as they are. The step is compiled once per set of rules and shapes.
 
     Raises `StateError` when the model's parameters are not those `opt` was set up for, `ShapeError` when a gradient has
     another shape than its parameter. Nothing is changed in these cases.
@@ -257,7 +263,7 @@ def update(opt: Optimizer, model: Any, grads: Any) -> None:
             "Write update(opt, model, grads[0])."
         )
     params = _parameters("update", opt, model)
-    gradients = _gradients(opt, grads)
+    gradients = _gradients(opt, grads.like(model) if isinstance(grads, Gradients) else grads)
     if any(isinstance(array, jax.core.Tracer) for array in [*params, *gradients]):
         raise StateError(
             "update: expected arrays, got values that are being traced. update changes objects in place and cannot be "

@@ -377,7 +377,7 @@ class ReduceOnPlateau(_Watch):
 
     def _rate(self, opt: Any) -> float:
         rate = opt.learning_rate
-        if isinstance(rate, dict) or any(callable(each) for each in opt._rates):
+        if isinstance(rate, dict) or opt.has_schedule:
             got = repr(rate) if isinstance(rate, dict) else "a schedule"
             raise StateError(
                 f"{self.caller}: expected an optimizer with one learning rate, a number, got {got}. "

@@ -146,6 +146,8 @@ def _cut(parts: Any, size: int) -> Any:
 
 def is_by_prediction(loss: Callable[..., Any], batch: Any) -> bool:
     """Whether `loss` takes `(prediction, target)` rather than `(model, *batch)`: told by its number of arguments."""
+    if not callable(loss):
+        raise ArgumentError(f"loss: expected a function such as fx.logitcrossentropy, got {loss!r}.")
     parts = len(as_arguments(batch))
     try:
         parameters = inspect.signature(loss).parameters.values()

@@ -172,9 +172,9 @@ class Training:
         self.graph = scan_call(self.objective, (self.model,))
         plan = self.opt.signature()
         settings = (self.check, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-        self.key = (plan, settings)
+        self.settings = (plan, settings)
         self.program = _programs.get(
-            (self.graph.key(), self.key), lambda: StepProgram(self.graph.template(), plan, self.check)
+            self.graph, self.settings, lambda: StepProgram(self.graph.template(), plan, self.check)
         )
         leaves = [_strong(leaf) for leaf in self.graph.leaves]
         check_parameters("train", self.opt, [(self.graph.paths[i], leaves[i]) for i in self.program.parameters])
@@ -201,7 +201,10 @@ class Training:
         if traced:
             _announce(program.traced)
         stats = Stats(batch, state.step, array)
-        regular = not (reshaped or others.leaves or (traced and others.has_static()))
+        places = others.python_places() if traced else None
+        if places:
+            _programs.varies(self.graph, self.settings, places, program)
+        regular = not (reshaped or others.leaves or places)
         if not regular:  # `failed` does not hold these changes back: they wait for the step
             self.finish()
             self.accept(stats)
@@ -212,7 +215,8 @@ class Training:
         more = None if regular else (others, traced)
         self.state = State(leaves, optimizer, done, failed, state.step + 1, more)  # the step is done: one assignment
         if not regular:
-            self.look_again(python_changed=traced and not others.leaves)
+            self.sync()
+            self.attach()  # not only arrays of the model were changed: look at it afresh
             return
         self.pending.append(stats)
         if len(self.pending) > 1:
@@ -234,13 +238,6 @@ class Training:
     def last_loss(self) -> float | None:
         """The loss of the last step that is known to be complete."""
         return float(self.results[-1][0]) if self.results else None
-
-    def look_again(self, python_changed: bool) -> None:
-        """Go on with a model whose objects, not only its arrays, were changed by a step."""
-        self.sync()
-        if python_changed:  # by the trace: a value that is part of the key
-            _programs.also((scan_call(self.objective, (self.model,)).key(), self.key), self.program)
-        self.attach()
 
     def finish(self) -> None:
         """Wait for all steps under way."""

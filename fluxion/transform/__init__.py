@@ -18,6 +18,6 @@ __all__ = [
     "pullback",
     "randomness",
     "seed",
-    "within_gradient",
     "withgradient",
+    "within_gradient",
 ]

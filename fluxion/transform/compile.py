@@ -8,21 +8,38 @@ constants: a model trained after `jit(model)` is seen as it is now.
 from __future__ import annotations
 
 import collections
+import copy
 import functools
+import re
 import threading
+import types
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fluxion.errors import DTypeError
 from fluxion.folders import keep_compiled_programs
 from fluxion.transform.modes import gradient_mode, within_gradient
 from fluxion.transform.randomness import next_key, randomness
-from fluxion.tree.graph import Changes, Graph, scan_call
+from fluxion.transform.sizes import is_sizing
+from fluxion.tree.graph import Changes, Graph, Place, scan_call
+from fluxion.tree.layer import is_observed
+from fluxion.tree.printing import compact
 
-T = TypeVar("T")
+
+class Templated(Protocol):
+    """A program that holds the structure of what it is traced on, and the shapes it was traced with last."""
+
+    template: Graph
+    example: tuple[Any, ...] | None
+
+    def run(self, *args: Any) -> Any: ...
+
+
+T = TypeVar("T", bound=Templated)
 
 
 class ProgramCache(Generic[T]):
@@ -30,23 +47,76 @@ class ProgramCache(Generic[T]):
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a program that is traced to be compared may compile others
         self.programs: collections.OrderedDict[Hashable, T] = collections.OrderedDict()
+        self.varying: collections.deque[tuple[Hashable, frozenset[Place], Hashable, T]] = collections.deque(maxlen=size)
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, graph: Graph, settings: Hashable, make: Callable[[], T]) -> T:
+        key = graph.key(), settings
         with self.lock:
             if key not in self.programs:
                 keep_compiled_programs()
-                self.programs[key] = make()
+                similar = (
+                    program
+                    for its_settings, ignored, rest, program in self.varying
+                    if its_settings == settings and rest == graph.key(ignored) and _fits(program, graph)
+                )
+                self.programs[key] = next(similar, None) or make()
                 while len(self.programs) > self.size:
                     self.programs.popitem(last=False)
             self.programs.move_to_end(key)
-            return self.programs[key]
+            program = self.programs[key]
+            if any(program is other for *_, other in self.varying):
+                program.template = graph.template()  # if it is traced again, it shall see the values of now
+            return program
 
-    def also(self, key: Hashable, program: T) -> None:
-        """Know the same program by another key: its own trace changed a static value that the key holds."""
+    def varies(self, graph: Graph, settings: Hashable, places: frozenset[Place], program: T) -> None:
+        """Know the program whatever Python values are at `places`: its own trace changed them (a counter, a log)."""
         with self.lock:
-            self.programs.setdefault(key, program)
+            self.varying.append((settings, places, graph.key(places), program))
+
+
+def shapes_of(*args: Any) -> tuple[Any, ...]:
+    """The arguments of a program without their values: its `example`."""
+    return jax.tree.map(jax.typeof, args)
+
+
+def _fits(program: Templated, graph: Graph) -> bool:
+    """Whether a program computes the same with the Python values of now as with those it was traced with.
+
+    It does if they are a counter or a log; it does not if its code branches on them.
+    """
+    if program.example is None:
+        return False
+    now = copy.copy(program)
+    now.template = graph.template()
+    try:
+        return _computation(copy.copy(program), program.example) == _computation(now, program.example)
+    except Exception:  # it cannot be traced so: an error to be raised when the values of now get a program of their own
+        return False
+
+
+def _computation(program: Templated, example: tuple[Any, ...]) -> Hashable:
+    """What tells one traced program from another: operations, constants, and what is written where."""
+    changes: list[Changes] = []
+
+    def run(*args: Any) -> Any:
+        out = program.run(*args)
+        changes.extend(c for c in jax.tree.leaves(out, is_leaf=_is_changes) if _is_changes(c))
+        return jax.tree.leaves(out)
+
+    closed = jax.make_jaxpr(run)(*example)
+    text = re.sub("0x[0-9a-f]+", "", str(closed.jaxpr))  # functions print with their address
+    constants = tuple((c.shape, c.dtype.name, np.asarray(c).tobytes()) for c in map(_plain, closed.consts))
+    return text, constants, tuple(c.places() for c in changes)
+
+
+def _is_changes(value: Any) -> bool:
+    return isinstance(value, Changes)
+
+
+def _plain(constant: Any) -> Any:
+    return jax.random.key_data(constant) if jnp.issubdtype(constant.dtype, jax.dtypes.extended) else constant
 
 
 class Program:
@@ -54,20 +124,22 @@ class Program:
 
     def __init__(self, template: Graph) -> None:
         self.template = template
+        self.example: tuple[Any, ...] | None = None
         self.draws = False  # whether the program draws random numbers
         self.traces = 0
         self.compiled = jax.jit(self.run)
 
-    def run(self, leaves: list[Any], key: Any) -> tuple[Any, Changes]:
+    def run(self, leaves: list[Any], key: Any) -> Changes:
         working = self.template.build(leaves)
         function, args, kwargs = working.roots
         with randomness(key) as stream:
             out = function(*args, **kwargs)
+        self.example = shapes_of(leaves, key)
         self.draws = self.draws or stream.count > 0
         self.traces += 1
-        return out, working.changes()
+        return working.changes(result=out)
 
-    def __call__(self, leaves: list[Any]) -> tuple[Any, Changes]:
+    def __call__(self, leaves: list[Any]) -> Changes:
         drew = self.draws
         result = self.compiled(leaves, next_key() if drew else _no_key())
         if self.draws and not drew:  # the trace found that a key is needed after all
@@ -78,7 +150,8 @@ class Program:
 @functools.cache
 def _no_key() -> Any:
     """The key handed to programs that draw nothing."""
-    return jax.random.key(0)
+    with jax.ensure_compile_time_eval():  # the first call may be inside a trace
+        return jax.random.key(0)
 
 
 _programs: ProgramCache[Program] = ProgramCache(256)
@@ -91,22 +164,24 @@ class JitFunction:
         self.function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_observed() or is_sizing():  # somebody looks into the model: a compiled program would not show its layers
+            return self.function(*args, **kwargs)
         graph = scan_call(self.function, (_numbers_as_arrays(args), _numbers_as_arrays(kwargs)))
         mode = within_gradient()
-        settings = (mode, jax.config.jax_enable_x64)
-        program = _programs.get((graph.key(), settings), lambda: Program(graph.template()))
+        settings = (mode, jax.config.read("jax_enable_x64"))
+        program = _programs.get(graph, settings, lambda: Program(graph.template()))
         traces = program.traces
         with gradient_mode(mode):
-            out, changes = program(graph.leaves)
-        changes.apply(graph.nodes, arrays_only=program.traces == traces)
-        if program.traces != traces and changes.has_static():
-            again = scan_call(self.function, (_numbers_as_arrays(args), _numbers_as_arrays(kwargs)))
-            _programs.also((again.key(), settings), program)
+            changes = program(graph.leaves)
+        out = changes.apply(graph.nodes, arrays_only=program.traces == traces)
+        if program.traces != traces and changes.python_places():
+            _programs.varies(graph, settings, changes.python_places(), program)
         return out
 
-    def __repr__(self) -> str:
-        from fluxion.tree.printing import compact
+    def __get__(self, owner: Any, cls: type | None = None) -> Any:
+        return self if owner is None else types.MethodType(self, owner)  # so that `jit` decorates methods too
 
+    def __repr__(self) -> str:
         return f"jit({compact(self.function)})"
 
 
@@ -115,6 +190,7 @@ def jit(f: Callable[..., Any]) -> JitFunction:
 
     Models it takes or reaches are seen as they are at each call, and arrays it writes to them are written back.
     Python numbers are traced, strings and other objects are static. Random numbers are fresh at each call.
+    It may return whatever the function returns: containers, None, strings, models.
 
     >>> import fluxion as fx
     >>> model = fx.Dense(3, 2)
@@ -122,6 +198,8 @@ def jit(f: Callable[..., Any]) -> JitFunction:
     >>> fast(fx.ones(5, 3)).shape
     (5, 2)
     """
+    if not callable(f):
+        raise DTypeError(f"jit: expected a function or a model, got {type(f).__name__}.")
     return f if isinstance(f, JitFunction) else JitFunction(f)
 
 

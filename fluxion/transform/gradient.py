@@ -7,6 +7,7 @@ therefore never holds a tracer, and BatchNorm's statistics move once per call.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +17,21 @@ import numpy as np
 
 from fluxion.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode
-from fluxion.tree.graph import CAPTURED, PARAMETER, Changes, Graph, is_array, is_floating, scan, scan_call
-from fluxion.tree.layer import Param
+from fluxion.tree.graph import (
+    CAPTURED,
+    PARAMETER,
+    Changes,
+    Graph,
+    NodeRef,
+    Ref,
+    Static,
+    is_array,
+    is_floating,
+    scan,
+    scan_call,
+)
+from fluxion.tree.kinds import OBJECT
+from fluxion.tree.layer import Layer, Param
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -39,9 +53,10 @@ class ValueAndGradient(NamedTuple):
 def gradient(f: Callable[..., Any], *args: Any) -> Any:
     """The gradients of a scalar function: a tuple, one entry per argument, each shaped like its argument.
 
-    A gradient of a model is a model of the same structure that holds gradients; what is no parameter (integers,
-    buffers, strings) is None there. Python numbers count as arrays. If `f` returns a tuple, its first element
-    is differentiated. With `params(...)` for argument, `f` takes none, and the result is a mapping from each
+    A gradient of a model is a model of the same structure that holds gradients; arrays that are no parameters
+    (integers, buffers) are None there, and so is all else in lists, tuples, dicts and dataclasses, while layers keep
+    their settings. A Python number counts as an array; within containers only floats do. If `f` returns a tuple, its
+    first element is differentiated. With `params(...)` for argument, `f` takes none, and the result is a mapping from each
     parameter to its gradient (Flux 0.12's and Knet's implicit form).
 
     Raises ShapeError if the value is no scalar, DTypeError if it is not real floating.
@@ -72,10 +87,7 @@ def withgradient(f: Callable[..., Any], *args: Any) -> ValueAndGradient:
     graph = scan_call(f, tuple(map(as_array_tree, args)))
     wanted = graph.indices(PARAMETER)
     out, grads = _differentiate(graph, wanted)
-    leaves: list[Any] = [None] * len(graph.leaves)
-    for i, grad in zip(wanted, grads, strict=True):
-        leaves[i] = grad
-    return ValueAndGradient(out, graph.build(leaves).roots[1:])
+    return ValueAndGradient(out, _like_arguments(graph, wanted, grads))
 
 
 def _differentiate(graph: Graph, wanted: list[int]) -> tuple[Any, list[Any]]:
@@ -83,13 +95,15 @@ def _differentiate(graph: Graph, wanted: list[int]) -> tuple[Any, list[Any]]:
 
     def run(values: list[Any]) -> tuple[Any, Any]:
         out, changes = call(graph, wanted, values)
-        loss = out[0] if isinstance(out, tuple) and out else out
-        return scalar(loss), (_Opaque.wrap(out), changes)
+        return scalar(out[0] if isinstance(out, tuple) and out else out), changes
 
     _check_real(graph, wanted)
-    (_, (out, changes)), grads = jax.value_and_grad(run, has_aux=True)([graph.leaves[i] for i in wanted])
-    changes.apply(graph.nodes)
-    return out.unwrap(), grads
+    (value, changes), grads = jax.value_and_grad(run, has_aux=True)([graph.leaves[i] for i in wanted])
+    out = changes.apply(graph.nodes)
+    if not isinstance(out, tuple):
+        return value, grads
+    named = hasattr(out, "_fields")
+    return (type(out)(value, *out[1:]) if named else (value, *out[1:])), grads
 
 
 def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Changes]:
@@ -101,7 +115,33 @@ def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Chang
     function, *args = working.roots
     with gradient_mode(True):
         out = function(*args)
-    return out, working.changes()
+    return out, working.changes(result=out)
+
+
+def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[Any, ...]:
+    """The gradients in the shape of the arguments: None for what is not differentiated, but layers keep settings."""
+    leaves: list[Any] = [None] * len(graph.leaves)
+    for i, grad in zip(wanted, grads, strict=True):
+        leaves[i] = grad
+    nodes = list(graph.nodes)
+    seen: set[int] = set()
+
+    def blank(ref: Ref) -> Ref:
+        if isinstance(ref, Static):
+            return ref if callable(ref.value) else Static(None)
+        if isinstance(ref, NodeRef) and ref.index not in seen:
+            seen.add(ref.index)
+            node = nodes[ref.index]
+            if isinstance(node.original, (list, tuple, dict)) or (
+                node.kind is OBJECT and not isinstance(node.original, Layer)
+            ):
+                nodes[ref.index] = dataclasses.replace(node, live=True)
+                children = [(step, blank(child) if step[0] != "bulk" else child) for step, child in node.children]
+                nodes[ref.index].children = children
+        return ref
+
+    roots = [blank(ref) for ref in graph.roots[1:]]
+    return Graph(nodes, roots, leaves, graph.paths, graph.roles, graph.groups).build(leaves).roots
 
 
 def _check_real(graph: Graph, wanted: list[int]) -> None:
@@ -111,8 +151,12 @@ def _check_real(graph: Graph, wanted: list[int]) -> None:
 
 
 def scalar(loss: Any) -> Any:
-    if isinstance(loss, (bool, str)) or not (is_array(loss) or isinstance(loss, (int, float, np.number, Param))):
-        raise DTypeError(f"gradient: expected the function to return a number, got {type(loss).__name__}.")
+    number = is_array(loss) or isinstance(loss, (int, float, complex, np.number, Param))
+    if isinstance(loss, bool) or not number:
+        raise DTypeError(
+            f"gradient: expected the function to return a number, got {type(loss).__name__}."
+            + (" Does it end with return?" if loss is None else "")
+        )
     loss = jnp.asarray(loss)
     if loss.shape != ():
         raise ShapeError(
@@ -134,20 +178,23 @@ def pullback(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tu
     """
     graph = scan_call(f, tuple(map(as_array_tree, args)))
     wanted = graph.indices(PARAMETER)
+    _check_real(graph, wanted)
     y, vjp, changes = jax.vjp(
         lambda values: call(graph, wanted, values), [graph.leaves[i] for i in wanted], has_aux=True
     )
     changes.apply(graph.nodes)
 
     def back(cotangent: Any) -> tuple[Any, ...]:
-        matched = jax.tree.map(lambda c, out: jnp.asarray(c, out.dtype), cotangent, y)
-        (grads,) = vjp(matched)
-        leaves: list[Any] = [None] * len(graph.leaves)
-        for i, grad in zip(wanted, grads, strict=True):
-            leaves[i] = grad
-        return graph.build(leaves).roots[1:]
+        (grads,) = vjp(jax.tree.map(_as_cotangent, y, cotangent))
+        return _like_arguments(graph, wanted, grads)
 
     return y, back
+
+
+def _as_cotangent(out: Any, cotangent: Any) -> Any:
+    if jnp.shape(cotangent) != out.shape:
+        raise ShapeError(f"back: expected a cotangent of shape {out.shape}, got {jnp.shape(cotangent)}.")
+    return jnp.asarray(cotangent, out.dtype)
 
 
 def jacobian(f: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
@@ -161,13 +208,20 @@ def jacobian(f: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
     """
     graph = scan_call(f, tuple(map(as_array_tree, args)))
     wanted = graph.indices(PARAMETER)
-    derivative = jax.jacrev(lambda values: call(graph, wanted, values), has_aux=True)
-    jacobians, changes = derivative([graph.leaves[i] for i in wanted])
+    _check_real(graph, wanted)
+
+    def run(values: list[Any]) -> tuple[Any, Changes]:
+        out, changes = call(graph, wanted, values)
+        if not (is_array(out) or isinstance(out, (float, np.floating, Param))):
+            raise DTypeError(f"jacobian: expected the function to return an array, got {type(out).__name__}.")
+        out = jnp.asarray(out)
+        if not jnp.issubdtype(out.dtype, jnp.floating):
+            raise DTypeError(f"jacobian: expected real floating values, got dtype {out.dtype.name}.")
+        return out, changes
+
+    jacobians, changes = jax.jacrev(run, has_aux=True)([graph.leaves[i] for i in wanted])
     changes.apply(graph.nodes)
-    leaves: list[Any] = [None] * len(graph.leaves)
-    for i, entry in zip(wanted, jacobians, strict=True):
-        leaves[i] = entry
-    return graph.build(leaves).roots[1:]
+    return _like_arguments(graph, wanted, jacobians)
 
 
 def hessian(f: Callable[[Any], Any], x: Any) -> Array:
@@ -203,6 +257,8 @@ def as_array_tree(value: Any) -> Any:
 def _floats_as_arrays(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return jnp.asarray(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields") and any(map(_has_float, value)):
+        return tuple.__new__(type(value), map(_floats_as_arrays, value))
     if type(value) in (list, tuple) and any(map(_has_float, value)):
         return type(value)(map(_floats_as_arrays, value))
     if type(value) is dict and any(map(_has_float, value.values())):
@@ -213,37 +269,9 @@ def _floats_as_arrays(value: Any) -> Any:
 def _has_float(value: Any) -> bool:
     if isinstance(value, (float, np.floating)):
         return True
-    if type(value) in (list, tuple):
+    if type(value) is list or isinstance(value, tuple):
         return any(map(_has_float, value))
     return type(value) is dict and any(map(_has_float, value.values()))
-
-
-class _Opaque:
-    """A function's result on its way through `jax.value_and_grad`, which wants arrays: the rest rides along."""
-
-    def __init__(self, leaves: list[Any], treedef: Any, static: tuple[tuple[int, Any], ...]) -> None:
-        self.leaves = leaves
-        self.treedef = treedef
-        self.static = static
-
-    @classmethod
-    def wrap(cls, out: Any) -> _Opaque:
-        leaves, treedef = jax.tree.flatten(out)
-        static = tuple((i, leaf) for i, leaf in enumerate(leaves) if not is_array(leaf))
-        return cls([leaf for leaf in leaves if is_array(leaf)], treedef, static)
-
-    def unwrap(self) -> Any:
-        leaves = list(self.leaves)
-        for i, leaf in self.static:
-            leaves.insert(i, jnp.asarray(leaf) if isinstance(leaf, (int, float)) else leaf)
-        return jax.tree.unflatten(self.treedef, leaves)
-
-
-jax.tree_util.register_pytree_node(
-    _Opaque,
-    lambda o: (o.leaves, (o.treedef, o.static)),
-    lambda aux, leaves: _Opaque(list(leaves), *aux),
-)
 
 
 # ---------------------------------------------------------------------------------------- implicit gradients

@@ -6,48 +6,58 @@ the start of its call: inside `autosize` it gets its sizes, elsewhere the reader
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fluxion.errors import ArgumentError, StateError
-from fluxion.tree.graph import scan
+from fluxion.transform.randomness import randomness
+from fluxion.tree.graph import Working, scan, scan_call
 from fluxion.tree.layer import Layer
 
-# While `autosize` runs: (the layer of the working copy, the shape it saw), in the order of the calls.
-_sizing: ContextVar[list[tuple[Layer, tuple[int, ...]]] | None] = ContextVar("fluxion_sizing", default=None)
+_sizing: ContextVar[bool] = ContextVar("fluxion_sizing", default=False)
+
+# On a layer of the working copy in which `autosize` runs: the shape it saw. Written back through inner transforms.
+_SEEN = "_seen_shape"
 
 ShapeLike = Sequence[Any]
 
 
+def is_sizing() -> bool:
+    """Whether the call happens inside `autosize`."""
+    return _sizing.get()
+
+
 def ensure_sized(layer: Layer, x: Any) -> None:
-    """To be called first by a layer whose input size may be missing (`layer.unsized`); then calls `layer.infer(shape)`."""
+    """To be called first by a layer whose input size may be missing (`layer.unsized`); then calls `layer.infer`."""
     if not layer.unsized:
         return
-    seen = _sizing.get()
-    if seen is None:
+    shape = tuple(jnp.shape(x))
+    if not _sizing.get():
         raise StateError(
-            f"the input size is not known yet, the input has shape {tuple(jnp.shape(x))}. "
+            f"the input size is not known yet, the input has shape {shape}. "
             "Call fx.autosize(model, input_shape) first, or give the size."
         )
-    seen.append((layer, tuple(jnp.shape(x))))
-    layer.infer(tuple(jnp.shape(x)))
+    vars(layer)[_SEEN] = shape
+    layer.infer(shape)
 
 
 def abstract_inputs(shapes: Any, dtype: Any) -> tuple[Any, ...]:
-    """One `jax.ShapeDtypeStruct` per shape: `shapes` is one shape or a sequence of them; arrays stand for themselves."""
-    if isinstance(shapes, jax.ShapeDtypeStruct) or hasattr(shapes, "dtype"):
+    """One `jax.ShapeDtypeStruct` per shape: `shapes` is one shape or several of them; arrays stand for themselves."""
+    if hasattr(shapes, "dtype"):
         return (jax.ShapeDtypeStruct(shapes.shape, shapes.dtype),)
-    if all(isinstance(size, int) or size is None for size in shapes):
-        if any(size is None for size in shapes[1:]) or any(size is not None and size < 0 for size in shapes):
-            raise ArgumentError(f"expected a shape such as (None, 784) or (32, 28, 28, 1), got {tuple(shapes)}.")
-        concrete = tuple(1 if size is None else size for size in shapes)
-        return (jax.ShapeDtypeStruct(concrete, jnp.result_type(dtype)),)
-    return tuple(spec for shape in shapes for spec in abstract_inputs(shape, dtype))
+    if not isinstance(shapes, (list, tuple)):
+        raise ArgumentError(f"expected a shape such as (None, 784) or (32, 28, 28, 1), got {shapes!r}.")
+    if any(isinstance(size, (list, tuple)) or getattr(size, "shape", ()) != () for size in shapes):
+        return tuple(spec for shape in shapes for spec in abstract_inputs(shape, dtype))
+    sizes = [1 if size is None and i == 0 else size for i, size in enumerate(shapes)]
+    if not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 0 for size in sizes):
+        raise ArgumentError(f"expected a shape such as (None, 784) or (32, 28, 28, 1), got {tuple(shapes)}.")
+    return (jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.result_type(dtype)),)
 
 
 def outputsize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
@@ -60,15 +70,13 @@ def outputsize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any
     >>> fx.outputsize(fx.Chain(fx.flatten, fx.Dense(784, 10)), (None, 28, 28, 1))
     (None, 10)
     """
-    unknown_batch = not hasattr(input_shape, "dtype") and len(input_shape) > 0 and input_shape[0] is None
-    inputs = abstract_inputs(input_shape, dtype)
-    graph = scan(model)
+    unknown_batch = _leaves_out_batch(input_shape)
+    out = abstract_call(model, abstract_inputs(input_shape, dtype))
 
-    def run(leaves: list[Any], *xs: Any) -> Any:
-        return graph.build(leaves).roots[0](*xs)
+    def shape(spec: Any) -> tuple[int | None, ...]:
+        return (None, *spec.shape[1:]) if unknown_batch and spec.shape else tuple(spec.shape)
 
-    out = jax.eval_shape(run, graph.leaves, *inputs)
-    return jax.tree.map(lambda spec: (None, *spec.shape[1:]) if unknown_batch else tuple(spec.shape), out)
+    return jax.tree.map(shape, out)
 
 
 def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
@@ -81,28 +89,41 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     Chain(flatten, Dense(784, 10))
     """
     inputs = abstract_inputs(input_shape, dtype)
-    graph = scan(model)
-    sizes: list[tuple[Layer, tuple[int, ...]]] = []
+    if not any(getattr(node.original, "unsized", False) for node in scan(model).nodes):
+        return model
+    seen: list[tuple[Any, tuple[int, ...]]] = []
 
-    def run(leaves: list[Any], *xs: Any) -> Any:
-        working = graph.build(leaves)
-        seen: list[tuple[Layer, tuple[int, ...]]] = []
-        with _recording(seen):
-            out = working.roots[0](*xs)
-        original = {id(made): graph.nodes[i].original for i, made in working.made.items()}
-        sizes[:] = [(original[id(layer)], shape) for layer, shape in seen]
+    def run(working: Working, *xs: Any) -> Any:
+        out = working.roots[0](*xs)
+        for i, made in sorted(working.made.items()):
+            shape = getattr(made, "__dict__", {}).get(_SEEN)
+            if shape is not None:
+                seen.append((working.graph.nodes[i].original, shape))
         return out
 
-    jax.eval_shape(run, graph.leaves, *inputs)
-    for layer, shape in sizes:
+    token = _sizing.set(True)
+    try:
+        abstract_call(model, inputs, run)
+    finally:
+        _sizing.reset(token)
+    for layer, shape in seen:
         layer.infer(shape)
     return model
 
 
-@contextlib.contextmanager
-def _recording(seen: list[tuple[Layer, tuple[int, ...]]]) -> Iterator[None]:
-    token = _sizing.set(seen)
-    try:
-        yield
-    finally:
-        _sizing.reset(token)
+def abstract_call(model: Any, inputs: tuple[Any, ...], run: Callable[..., Any] | None = None) -> Any:
+    """The shapes of the model's output, or of `run(working copy, *inputs)`; changes no model and no random stream."""
+    graph = scan_call(model, ())
+
+    def abstract_run(leaves: list[Any], key: Any, *xs: Any) -> Any:
+        working = graph.build(leaves)
+        with randomness(key):
+            return working.roots[0](*xs) if run is None else run(working, *xs)
+
+    return jax.eval_shape(abstract_run, graph.leaves, jax.eval_shape(lambda: jax.random.key(0)), *inputs)
+
+
+def _leaves_out_batch(shapes: Any) -> bool:
+    if hasattr(shapes, "dtype") or len(shapes) == 0:
+        return False
+    return shapes[0] is None or (isinstance(shapes[0], (list, tuple)) and any(map(_leaves_out_batch, shapes)))

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from fluxion.transform.modes import gradient_mode
-from fluxion.transform.randomness import randomness
-from fluxion.transform.sizes import ShapeLike, abstract_inputs, autosize
-from fluxion.tree.graph import BUFFER, PARAMETER, is_array, scan
+from fluxion.transform.sizes import ShapeLike, abstract_call, abstract_inputs, autosize
+from fluxion.tree.graph import BUFFER, PARAMETER, Working, is_array, scan
 from fluxion.tree.layer import Layer, observing
 from fluxion.tree.printing import compact, count_bytes, count_elements
 
@@ -76,22 +75,21 @@ def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any =
     autosize(model, input_shape, dtype=dtype)
     graph = scan(model)
     inputs = abstract_inputs(input_shape, dtype)
-    outputs: dict[int, list[Any]] = {}
+    outputs: dict[int, list[Any]] = {}  # by the id of the layer
 
-    def run(leaves: list[Any], key: Any, *xs: Any) -> Any:
-        working = graph.build(leaves)
-        index = {id(made): i for i, made in working.made.items()}
+    def run(working: Working, *xs: Any) -> Any:
+        original = {id(made): working.graph.nodes[i].original for i, made in working.made.items()}
 
         def observe(layer: Any, _: Any, out: Any) -> None:
             arrays = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in jax.tree.leaves(out) if is_array(a)]
-            outputs.setdefault(index.get(id(layer), -1), []).extend(arrays)
+            outputs.setdefault(id(original.get(id(layer))), []).extend(arrays)
 
-        with observing(observe), randomness(key), gradient_mode(False):
+        with observing(observe), gradient_mode(False):
             return working.roots[0](*xs)
 
-    jax.eval_shape(run, graph.leaves, jax.eval_shape(lambda: jax.random.key(0)), *inputs)
+    abstract_call(model, inputs, run)
     rows, activations = [], 0
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         if not isinstance(node.original, Layer):
             continue
         inner = scan(node.original)
@@ -99,10 +97,10 @@ def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any =
         own = any(is_array(value) for value in vars(node.original).values())
         leaf = sum(isinstance(n.original, Layer) for n in inner.nodes) == 1
         if leaf or own:
-            seen = outputs.get(i, [])
+            seen = outputs.get(id(node.original), [])
             shape = tuple(seen[0].shape) if seen else None
-            row = Row(node.path, compact(node.original), shape, count_elements(parameters), count_bytes(parameters))
-            rows.append(row)
+            path = node.path or "model"
+            rows.append(Row(path, compact(node.original), shape, count_elements(parameters), count_bytes(parameters)))
             activations += count_bytes(seen)
     everything = [graph.leaves[k] for k in graph.indices(PARAMETER)]
     size = count_bytes(everything)
@@ -110,7 +108,7 @@ def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any =
     parts = {"parameters": size, "gradients": size, "optimizer": state, "activations": activations}
     buffers = count_bytes([graph.leaves[k] for k in graph.indices(BUFFER)])
     parts |= {"buffers": buffers} if buffers else {}
-    batch = inputs[0].shape[0] if inputs[0].shape else None
+    batch = inputs[0].shape[0] if inputs and inputs[0].shape else None
     return Summary(rows, count_elements(everything), parts, batch)
 
 

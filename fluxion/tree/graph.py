@@ -15,13 +15,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from fluxion.errors import StateError
-from fluxion.tree.kinds import FUNCTION, Children, Kind, Step, code_facts, kind_of
+from fluxion.tree.functions import (
+    FUNCTION,
+    MODULE,
+    NAMESPACE,
+    absent,
+    code_facts,
+    is_library,
+    look_up,
+    namespace_of,
+)
+from fluxion.tree.kinds import OBJECT, Bulk, buffers_of, kind_of, static_parts
+from fluxion.tree.protocol import Identity, Kind, Step, static_key
 
 PARAMETER = "parameter"  # a floating array, which training changes
 BUFFER = "buffer"  # a layer's state, such as running statistics
@@ -33,7 +44,7 @@ def is_array(value: object) -> bool:
     """Whether `value` is a leaf: a jax array, tracer or shape, or a numeric numpy array."""
     if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)):
         return True
-    return isinstance(value, np.ndarray) and value.dtype.kind in "biufcV"
+    return isinstance(value, np.ndarray) and (value.dtype.kind in "biufc" or _is_small_float(value.dtype))
 
 
 def is_floating(value: Any) -> bool:
@@ -41,39 +52,36 @@ def is_floating(value: Any) -> bool:
     return jax.numpy.issubdtype(value.dtype, np.inexact)
 
 
+def _is_small_float(dtype: np.dtype) -> bool:
+    """bfloat16 and its kin, which numpy itself takes for raw bytes."""
+    return dtype.kind == "V" and dtype.names is None and jax.numpy.issubdtype(dtype, np.inexact)
+
+
 # A reference to a child: a leaf by its index, a node by its index, or a static value.
-class LeafRef(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeafRef:
     index: int
 
 
-class NodeRef(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeRef:
     index: int
 
 
-class Static(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Static:
     value: Any
 
 
-class Outside(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outside:
     """A node of another graph, met again inside a changed value."""
 
     index: int
 
 
 Ref = LeafRef | NodeRef | Static | Outside
-
-
-class Identity:
-    """Wraps an object that cannot be hashed: equal only to itself."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
+Place = tuple[int, Step]  # a child, by the index of its node
 
 
 @dataclasses.dataclass(slots=True)
@@ -96,8 +104,7 @@ class Working:
         self.made: dict[int, Any] = {}
         self.late: list[tuple[int, Step, Ref]] = []
         self.roots = tuple(self.get(ref) for ref in graph.roots)
-        while self.late:
-            index, step, ref = self.late.pop(0)
+        for index, step, ref in self.late:  # grows while it is read
             self.graph.nodes[index].kind.write(self.made[index], step, self.get(ref))
 
     def get(self, ref: Ref) -> Any:
@@ -118,8 +125,8 @@ class Working:
         self.late += [(ref.index, step, child) for step, child in node.children if not node.kind.is_early(step)]
         return made
 
-    def changes(self, replaced: dict[int, Any] | None = None) -> Changes:
-        """What has been written to the working copy since it was made.
+    def changes(self, replaced: dict[int, Any] | None = None, result: Any = None) -> Changes:
+        """What has been written to the working copy since it was made, and what came out of it.
 
         Where `replaced` is given, an array put in the place of a leaf goes there, by the leaf's index.
         """
@@ -133,10 +140,10 @@ class Working:
             if not (node.live and node.kind.mutable):
                 continue
             before = dict(node.children)
-            after = _all_children(node.kind, made) if node.kind is FUNCTION else node.kind.children(made)
+            after = node.kind.children(made)
             for step, value in after:
                 ref = before.get(step)
-                if ref is not None and self.get(ref) is value:
+                if ref is not None and self.unchanged(ref, value):
                     continue
                 if replaced is not None and isinstance(ref, LeafRef) and is_array(value):
                     replaced[ref.index] = value
@@ -144,15 +151,23 @@ class Working:
                     written.append((i, step))
                     values.append(value)
             present = {step for step, _ in after}
-            removed += [(i, step) for step in before if step not in present and step[0] != "global"]
+            # The last items of a list first: each removal takes one from its end.
+            removed += [(i, step) for step in reversed(before) if step not in present and step[0] != "globals"]
         found = _Scan(follow_globals=False, outside=index_of)
         refs = [found.add(value, f"changed {step}") for (_, step), value in zip(written, values, strict=True)]
-        graph = found.finish(refs)
+        graph = found.finish([*refs, found.add(result, "result")])
         return Changes(graph.template(), tuple(written), tuple(removed), graph.leaves)
+
+    def unchanged(self, ref: Ref, value: Any) -> bool:
+        before = self.get(ref)
+        return before is value or (isinstance(value, Bulk) and before == value)
 
 
 class Changes:
-    """Writes made to a working copy, to be repeated on the originals. A JAX pytree whose leaves are the arrays."""
+    """Writes made to a working copy, to be repeated on the originals, and the result of the call.
+
+    A JAX pytree whose leaves are the arrays.
+    """
 
     def __init__(
         self,
@@ -161,24 +176,47 @@ class Changes:
         removed: tuple[tuple[int, Step], ...],
         leaves: list[Any],
     ) -> None:
-        self.graph = graph
+        self.graph = graph  # its roots are the values written, and last the result
         self.written = written
         self.removed = removed
         self.leaves = leaves
 
-    def has_static(self) -> bool:
-        """Whether Python values changed too, as opposed to arrays."""
-        return bool(self.removed) or any(isinstance(ref, Static) for ref in self.graph.roots)
+    def python_places(self) -> frozenset[Place]:
+        """Where Python values were written or removed, as opposed to arrays."""
+        written = [
+            place for place, ref in zip(self.written, self.graph.roots[:-1], strict=True) if not self.has_array(ref)
+        ]
+        return frozenset((index, _any_item(step)) for index, step in [*written, *self.removed])
 
-    def apply(self, originals: Sequence[Node], *, arrays_only: bool = False) -> None:
-        """Write to the originals; `arrays_only` leaves out what Python code did while it was being traced."""
-        working = Working(self.graph, self.leaves, originals)
-        for (index, step), ref, value in zip(self.written, self.graph.roots, working.roots, strict=True):
-            if not arrays_only or not isinstance(ref, Static):
+    def places(self) -> tuple[frozenset[Place], ...]:
+        """Where something was written, and where something was removed."""
+        return tuple(frozenset((i, _any_item(step)) for i, step in list_) for list_ in (self.written, self.removed))
+
+    def has_array(self, ref: Ref) -> bool:
+        """Whether a changed value is, or holds, an array."""
+        todo, seen = [ref], set()
+        while todo:
+            ref = todo.pop()
+            if isinstance(ref, LeafRef):
+                return True
+            if isinstance(ref, NodeRef) and ref.index not in seen:
+                seen.add(ref.index)
+                todo += [child for _, child in self.graph.nodes[ref.index].children]
+        return False
+
+    def apply(self, originals: Sequence[Node], *, arrays_only: bool = False) -> Any:
+        """Write to the originals; `arrays_only` leaves out what Python code did while it was being traced.
+
+        Returns the result of the call, in which the originals stand for their working copies.
+        """
+        *values, result = Working(self.graph, self.leaves, originals).roots
+        for (index, step), ref, value in zip(self.written, self.graph.roots[:-1], values, strict=True):
+            if not arrays_only or self.has_array(ref):
                 originals[index].kind.write(originals[index].original, step, value)
         if not arrays_only:
             for index, step in self.removed:
                 originals[index].kind.remove(originals[index].original, step)
+        return result
 
 
 jax.tree_util.register_pytree_node(
@@ -264,36 +302,46 @@ class Graph:
         nodes = [dataclasses.replace(node, original=None) if node.live else node for node in self.nodes]
         return Graph(nodes, self.roots, [None] * len(self.leaves), self.paths, self.roles, self.groups)
 
-    def key(self) -> Hashable:
-        """Equal for equal programs: same code, same structure, same static values; arrays count only as places."""
+    def key(self, ignored: frozenset[Place] = frozenset()) -> Hashable:
+        """Equal for equal programs: same code, same structure, same static values; arrays count only as places.
+
+        Static values at the places `ignored` do not count.
+        """
+        classes = {node.meta: None for node in self.nodes if node.kind is OBJECT}
+        return self.structure_key(ignored), tuple(map(_class_key, classes))
+
+    def structure_key(self, ignored: frozenset[Place] = frozenset()) -> Hashable:
+        def children(index: int, node: Node) -> Hashable:
+            return tuple(
+                (step, _ref_key(ref))
+                for step, ref in node.children
+                if not (ignored and isinstance(ref, Static) and (index, _any_item(step)) in ignored)
+            )
+
         return (
             tuple(self.roles),
-            tuple(_ref_key(ref) for ref in self.roots),
-            tuple(
-                (
-                    node.kind.meta_key(node.meta),
-                    tuple((step, _ref_key(ref)) for step, ref in node.children),
-                )
-                for node in self.nodes
-            ),
+            tuple(map(_ref_key, self.roots)),
+            tuple((node.kind.meta_key(node.meta), children(i, node)) for i, node in enumerate(self.nodes)),
         )
 
 
+def _any_item(step: Step) -> Step:
+    """The step, all items of a list being one: lists grow."""
+    return ("item", None) if step[0] == "item" else step
+
+
 def _ref_key(ref: Ref) -> Hashable:
-    if not isinstance(ref, Static):
-        return ref
-    value = ref.value
-    try:
-        hash(value)
-    except TypeError:
-        return Identity(value)
-    return type(value), value
+    return static_key(ref.value) if isinstance(ref, Static) else ref
 
 
-def _all_children(kind: Kind, obj: Any) -> Children:
-    """A rebuilt function's children, with the globals that were replaced or assigned."""
-    replaced = [(("global", n), v) for n, v in obj.__globals__.items() if n != "__builtins__"]
-    return [*kind.children(obj), *replaced]
+def _class_key(cls: type) -> Hashable:
+    """What the methods of a user's class read beside the instance. Arrays among it are constants of the program."""
+    parts = static_parts(cls)
+    if not parts:
+        return cls
+    found = _Scan(follow_globals=True)
+    graph = found.finish([found.add(value, str(step[1])) for step, value in parts])
+    return cls, tuple(step for step, _ in parts), graph.structure_key(), tuple(map(Identity, graph.leaves))
 
 
 class _Scan:
@@ -307,9 +355,11 @@ class _Scan:
         self.paths: list[str] = []
         self.roles: list[str] = []
         self.groups: list[Any] = []
-        self.node_index: dict[int, int] = {}
+        self.node_index: dict[tuple[int, Any], int] = {}
         self.leaf_index: dict[tuple[int, Any], int] = {}
-        self.deferred: list[tuple[int, Children]] = []
+        self.argument_nodes: dict[int, int] = {}
+        self.taken: set[tuple[Any, str]] = set()
+        self.deferred: list[tuple[int, tuple[str, ...], tuple[str, ...]]] = []
         self.kept: list[Any] = []  # temporary objects whose id must not be reused during the walk
         self.group: Any = None
         self.captured = False
@@ -317,37 +367,73 @@ class _Scan:
     def add(self, value: Any, path: str, *, buffer: bool = False) -> Ref:
         if is_array(value):
             return self.add_leaf(value, path, buffer)
-        kind = kind_of(value)
-        if kind is None:
-            return Static(value)
         if id(value) in self.outside:
             return Outside(self.outside[id(value)])
-        if id(value) in self.node_index:
-            return NodeRef(self.node_index[id(value)])
-        index = self.node_index[id(value)] = len(self.nodes)
-        node = Node(kind, kind.meta(value), [], value, path, kind.always_copied)
-        self.nodes.append(node)
-        self.kept.append(value)
-        buffers = getattr(type(value), "buffers", ())
+        kind = kind_of(value)
+        if kind is None or (kind is MODULE and not self.follow_globals):
+            return Static(value)
+        known = self.known(value)
+        if known is not None:
+            return NodeRef(known)
+        index = self.add_node(kind, value, path)
+        children = self.nodes[index].children
+        buffers = buffers_of(type(value)) if kind is OBJECT else ()
+        if kind is MODULE:
+            children.append((("globals", None), self.add_namespace(namespace_of(value))))
+            return NodeRef(index)
         for step, child in kind.children(value):
             is_buffer = buffer or (step[0] == "attr" and step[1] in buffers)
-            node.children.append((step, self.add(child, _extend(path, step), buffer=is_buffer)))
+            children.append((step, self.add(child, _extend(path, step), buffer=is_buffer)))
         if kind is FUNCTION:
-            if code_facts(value.__code__).rebinds:
-                node.live = True
-                for step, ref in node.children:
-                    if step[0] == "cell" and isinstance(ref, NodeRef):
-                        self.nodes[ref.index].live = True
-            if self.follow_globals:
-                self.deferred.append((index, FUNCTION.global_children(value)))
+            self.add_function(value, index)
         return NodeRef(index)
+
+    def known(self, value: Any) -> int | None:
+        """The node of an object met before. What the function shares with its arguments is theirs."""
+        index = self.node_index.get((id(value), self.group))
+        if index is None and self.captured:
+            index = self.argument_nodes.get(id(value))
+        return index
+
+    def add_node(self, kind: Kind, value: Any, path: str) -> int:
+        index = self.node_index[id(value), self.group] = len(self.nodes)
+        if not self.captured:
+            self.argument_nodes.setdefault(id(value), index)
+        self.nodes.append(Node(kind, kind.meta(value), [], value, path, kind.always_copied))
+        self.kept.append(value)
+        return index
+
+    def add_function(self, function: Any, index: int) -> None:
+        """What a function does outside of itself: the variables it assigns to, the globals it reads."""
+        node, facts = self.nodes[index], code_facts(function.__code__)
+        if facts.rebinds:
+            node.live = True
+            for step, ref in node.children:
+                if step[0] == "cell" and isinstance(ref, NodeRef):
+                    self.nodes[ref.index].live = True
+        if self.follow_globals and not is_library(function.__globals__):
+            namespace = self.add_namespace(function.__globals__)
+            node.children.append((("globals", None), namespace))
+            self.nodes[namespace.index].live |= facts.rebinds
+            self.deferred.append((namespace.index, facts.global_names, facts.names))
+
+    def add_namespace(self, namespace: dict[str, Any]) -> NodeRef:
+        place = (id(namespace), "globals")  # one for all functions of a module, whoever reaches them
+        if place not in self.node_index:
+            self.node_index[place] = len(self.nodes)
+            self.nodes.append(Node(NAMESPACE, NAMESPACE.meta(namespace), [], namespace, "", False))
+        return NodeRef(self.node_index[place])
 
     def add_leaf(self, value: Any, path: str, buffer: bool) -> LeafRef:
         place = (id(value), self.group)
         if place not in self.leaf_index:
             self.leaf_index[place] = len(self.leaves)
             self.leaves.append(value)
-            self.paths.append(path or "value")
+            path = path or "value"
+            while (self.group, path) in self.taken:  # two keys that print alike
+                path += "~"
+            self.taken.add((self.group, path))
+            self.paths.append(path)
             self.groups.append(self.group)
             if self.captured:
                 role = CAPTURED
@@ -359,13 +445,34 @@ class _Scan:
         return LeafRef(self.leaf_index[place])
 
     def finish(self, roots: list[Ref]) -> Graph:
-        self.captured = True
-        while self.deferred:  # last, so that what a model owns is never taken for a captured global
-            index, children = self.deferred.pop()
-            for step, child in children:
-                self.nodes[index].children.append((step, self.add(child, _extend("", step))))
+        self.group, self.captured = "function", True
+        self.add_globals()
         self.spread_liveness()
         return Graph(self.nodes, roots, self.leaves, self.paths, self.roles, self.groups)
+
+    def add_globals(self) -> None:
+        """Follow the names that functions read in their modules.
+
+        Last, so that what a model owns is never taken for a captured global.
+        """
+        visited = set()
+        followed: set[tuple[int, str]] = set()
+        while self.deferred:
+            entry = index, names, attributes = self.deferred.pop()
+            if entry in visited:
+                continue
+            visited.add(entry)
+            namespace = self.nodes[index].original
+            for name in names:
+                value = look_up(namespace, name)
+                if value is absent:
+                    continue
+                if (index, name) not in followed:
+                    followed.add((index, name))
+                    self.nodes[index].children.append((("global", name), self.add(value, name)))
+                if kind_of(value) is MODULE:  # `net` in `net.model(x)`: any of the attributes may be meant
+                    inner = self.add_namespace(namespace_of(value))
+                    self.deferred.append((inner.index, attributes, attributes))
 
     def spread_liveness(self) -> None:
         """Whatever reaches an array or a live node is part of the working copy too."""
@@ -395,8 +502,8 @@ def scan(obj: Any) -> Graph:
 def scan_call(function: Any, args: Sequence[Any]) -> Graph:
     """Walk a function and its arguments: roots are `(function, *args)`.
 
-    An array reached from two arguments counts once for each, as partial derivatives demand; an object that is
-    both an argument and a variable of the function is one object. The function's own arrays are captured.
+    What is reached from two arguments counts once for each, as partial derivatives demand; an object that is both an
+    argument and a variable of the function is one object. The function's own arrays are captured.
     """
     found = _Scan(follow_globals=True)
     refs = []

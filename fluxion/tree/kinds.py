@@ -9,65 +9,34 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-import dis
+import enum
 import functools
-import sys
 import types
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-# The name of one child within its node: ("attr", "weight"), ("item", 0), ("key", "head"), ("cell", "w"), ...
-Step = tuple[str, Any]
-Children = list[tuple[Step, Any]]
+import jax
 
-# Objects of these packages are tools, not parts of a model; their functions' globals are not searched.
-LIBRARIES = frozenset({"jax", "jaxlib", "numpy", "optax", "polars", "matplotlib", "rich", "torch", "builtins"})
+from fluxion.tree.functions import CELL, FUNCTION, METHOD, MODULE, PARTIAL, ModuleView, is_library, namespace_of
+from fluxion.tree.protocol import Children, Kind, Step, is_library_module, is_tool_module
 
-
-class Kind:
-    """How objects of one sort are taken apart (`children`) and put together (`make`, then `write`)."""
-
-    mutable = True  # can be written in place; otherwise a change means a new object in its owner
-    always_copied = True  # part of every working copy, even when it reaches no array
-
-    def children(self, obj: Any) -> Children:
-        raise NotImplementedError
-
-    def meta(self, obj: Any) -> Any:
-        """What, beside the children, it takes to make another one."""
-        return type(obj)
-
-    def meta_key(self, meta: Any) -> Hashable:
-        """The part of `meta` that tells one program from another."""
-        return meta
-
-    def is_early(self, step: Step) -> bool:
-        """Whether this child must exist before the object can be made; the others are written afterwards."""
-        return not self.mutable
-
-    def make(self, meta: Any, early: Children) -> Any:
-        raise NotImplementedError
-
-    def write(self, obj: Any, step: Step, value: Any) -> None:
-        raise NotImplementedError
-
-    def remove(self, obj: Any, step: Step) -> None:
-        raise NotImplementedError
+PYTREE_MEMORY = "_pytree_memory"  # an attribute of layers rebuilt by JAX, see `pytree.py`
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: set on classes written in Python
 
 
 class ObjectKind(Kind):
-    """Instances with attributes: layers, dataclasses, `Param`, callable objects."""
+    """Instances with attributes: layers, dataclasses, `Param`, callable objects, objects of the user's classes."""
 
     def children(self, obj: Any) -> Children:
         attributes = getattr(obj, "__dict__", {})
-        found: Children = [(("attr", name), value) for name, value in attributes.items() if name != "_pytree_children"]
+        found: Children = [(("attr", name), value) for name, value in attributes.items() if name != PYTREE_MEMORY]
         for name in _slots(type(obj)):
             if hasattr(obj, name):
                 found.append((("attr", name), getattr(obj, name)))
         return found
 
     def make(self, meta: Any, early: Children) -> Any:
-        return object.__new__(meta)
+        return types.SimpleNamespace() if meta is types.SimpleNamespace else object.__new__(meta)
 
     def write(self, obj: Any, step: Step, value: Any) -> None:
         object.__setattr__(obj, step[1], value)
@@ -77,42 +46,80 @@ class ObjectKind(Kind):
 
 
 class ListKind(Kind):
-    def children(self, obj: list[Any]) -> Children:
+    """Lists, and what is one by inheritance."""
+
+    def children(self, obj: Any) -> Children:
         return [(("item", i), value) for i, value in enumerate(obj)]
 
-    def make(self, meta: Any, early: Children) -> list[Any]:
-        return []
+    def meta(self, obj: Any) -> Any:
+        return list if type(obj) is list else _emptied(obj)
 
-    def write(self, obj: list[Any], step: Step, value: Any) -> None:
+    def meta_key(self, meta: Any) -> Hashable:
+        return meta if meta is list else (type(meta), getattr(meta, "maxlen", None))
+
+    def make(self, meta: Any, early: Children) -> Any:
+        return [] if meta is list else copy.copy(meta)
+
+    def write(self, obj: Any, step: Step, value: Any) -> None:
         if step[1] == len(obj):
             obj.append(value)
         else:
             obj[step[1]] = value
 
-    def remove(self, obj: list[Any], step: Step) -> None:
+    def remove(self, obj: Any, step: Step) -> None:
         obj.pop()  # a shorter list is longer by its last items
 
 
 class DictKind(Kind):
+    """Dicts, and what is one by inheritance."""
+
     def children(self, obj: dict[Any, Any]) -> Children:
         return [(("key", key), value) for key, value in obj.items()]
 
     def meta(self, obj: dict[Any, Any]) -> Any:
-        empty = copy.copy(obj)  # keeps a defaultdict's factory
-        empty.clear()
-        return empty
+        return dict if type(obj) is dict else _emptied(obj)  # keeps a defaultdict's factory
 
     def meta_key(self, meta: Any) -> Hashable:
-        return type(meta)
+        return meta if meta is dict else (type(meta), getattr(meta, "default_factory", None))
 
     def make(self, meta: Any, early: Children) -> dict[Any, Any]:
-        return copy.copy(meta)
+        return {} if meta is dict else copy.copy(meta)
 
     def write(self, obj: dict[Any, Any], step: Step, value: Any) -> None:
         obj[step[1]] = value
 
     def remove(self, obj: dict[Any, Any], step: Step) -> None:
         del obj[step[1]]
+
+
+class Bulk(NamedTuple):
+    """All of a long list or dict without arrays, as one value."""
+
+    items: tuple[Any, ...]
+
+
+class BulkKind(Kind):
+    """A long list or dict of plain values, such as a vocabulary: one child instead of thousands."""
+
+    def __init__(self, inner: ListKind | DictKind) -> None:
+        self.inner = inner
+        self.meta, self.meta_key, self.make = inner.meta, inner.meta_key, inner.make  # type: ignore[method-assign]
+
+    def children(self, obj: Any) -> Children:
+        if not _all_plain(obj):  # something else was added to a working copy
+            return self.inner.children(obj)
+        return [(("bulk", None), Bulk(tuple(obj.items() if isinstance(obj, dict) else obj)))]
+
+    def write(self, obj: Any, step: Step, value: Any) -> None:
+        if step[0] != "bulk":
+            self.inner.write(obj, step, value)
+        else:
+            obj.clear()
+            obj.update(value.items) if isinstance(obj, dict) else obj.extend(value.items)
+
+    def remove(self, obj: Any, step: Step) -> None:
+        if step[0] != "bulk":
+            self.inner.remove(obj, step)
 
 
 class TupleKind(Kind):
@@ -127,127 +134,43 @@ class TupleKind(Kind):
         return [(("attr", name), value) for name, value in zip(names, obj, strict=True)]
 
     def make(self, meta: Any, early: Children) -> Any:
-        values = [value for _, value in early]
-        return tuple(values) if meta is tuple else meta(*values)
+        values = (value for _, value in early)
+        return tuple(values) if meta is tuple else tuple.__new__(meta, values)
 
 
-class CellKind(Kind):
-    """A closure's variable: a node of its own, because several functions may share it."""
-
-    always_copied = False
-
-    def children(self, obj: types.CellType) -> Children:
-        try:
-            return [(("contents", None), obj.cell_contents)]
-        except ValueError:  # not assigned yet
-            return []
-
-    def make(self, meta: Any, early: Children) -> types.CellType:
-        return types.CellType()
-
-    def write(self, obj: types.CellType, step: Step, value: Any) -> None:
-        obj.cell_contents = value
-
-    def remove(self, obj: types.CellType, step: Step) -> None:
-        del obj.cell_contents
-
-
-class FunctionMeta(NamedTuple):
-    code: types.CodeType
-    namespace: dict[str, Any]
-    name: str
-    qualname: str
-    attributes: dict[str, Any]
-
-
-class FunctionKind(Kind):
-    """Python functions: the variables they close over, their defaults, and the globals their code reads."""
-
-    always_copied = False
-
-    def children(self, obj: types.FunctionType) -> Children:
-        code = obj.__code__
-        cells = zip(code.co_freevars, obj.__closure__ or (), strict=True)
-        found: Children = [(("cell", name), cell) for name, cell in cells]
-        found += [(("default", i), value) for i, value in enumerate(obj.__defaults__ or ())]
-        found += [(("kwdefault", name), value) for name, value in (obj.__kwdefaults__ or {}).items()]
-        return found
-
-    def global_children(self, obj: types.FunctionType) -> Children:
-        if is_library(obj.__globals__):
-            return []
-        found = [(name, _look_up(obj.__globals__, name)) for name in code_facts(obj.__code__).global_names]
-        return [(("global", name), value) for name, value in found if value is not _absent]
-
-    def meta(self, obj: types.FunctionType) -> FunctionMeta:
-        return FunctionMeta(obj.__code__, obj.__globals__, obj.__name__, obj.__qualname__, dict(vars(obj)))
-
-    def meta_key(self, meta: FunctionMeta) -> Hashable:
-        return meta.code, id(_root(meta.namespace))
-
-    def is_early(self, step: Step) -> bool:
-        return step[0] == "cell"
-
-    def make(self, meta: FunctionMeta, early: Children) -> types.FunctionType:
-        cells = tuple(cell for _, cell in early)
-        made = types.FunctionType(meta.code, Namespace(meta.namespace), meta.name, None, cells)
-        made.__qualname__ = meta.qualname
-        made.__dict__.update(meta.attributes)
-        return made
-
-    def write(self, obj: types.FunctionType, step: Step, value: Any) -> None:
-        place, name = step
-        if place == "default":
-            defaults = list(obj.__defaults__ or ())
-            defaults[name:] = [value, *defaults[name + 1 :]]
-            obj.__defaults__ = tuple(defaults)
-        elif place == "kwdefault":
-            obj.__kwdefaults__ = {**(obj.__kwdefaults__ or {}), name: value}
-        else:
-            obj.__globals__[name] = value
-
-
-class MethodKind(Kind):
-    """Bound methods."""
+class PytreeKind(Kind):
+    """What only JAX can take apart: objects of libraries that registered their classes as pytrees."""
 
     mutable = always_copied = False
 
-    def children(self, obj: types.MethodType) -> Children:
-        return [(("self", None), obj.__self__), (("func", None), obj.__func__)]
+    def children(self, obj: Any) -> Children:
+        children, _ = jax.tree_util.default_registry.flatten_one_level(obj)
+        return [(("item", i), value) for i, value in enumerate(children)]
 
-    def make(self, meta: Any, early: Children) -> types.MethodType:
-        (_, owner), (_, function) = early
-        return types.MethodType(function, owner)
-
-
-class PartialKind(Kind):
-    """`functools.partial`."""
-
-    mutable = always_copied = False
-
-    def children(self, obj: functools.partial[Any]) -> Children:
-        found: Children = [(("attr", "func"), obj.func)]
-        found += [(("item", i), value) for i, value in enumerate(obj.args)]
-        found += [(("key", name), value) for name, value in obj.keywords.items()]
-        return found
+    def meta(self, obj: Any) -> Any:
+        return jax.tree.structure(obj, is_leaf=lambda part: part is not obj)
 
     def make(self, meta: Any, early: Children) -> Any:
-        args = [value for (place, _), value in early if place == "item"]
-        keywords = {name: value for (place, name), value in early if place == "key"}
-        return meta(early[0][1], *args, **keywords)
+        return jax.tree.unflatten(meta, [value for _, value in early])
 
 
-OBJECT, FUNCTION = ObjectKind(), FunctionKind()
+OBJECT, LIST, DICT, TUPLE, PYTREE = ObjectKind(), ListKind(), DictKind(), TupleKind(), PytreeKind()
+_BULK = {list: BulkKind(LIST), dict: BulkKind(DICT)}
 _by_type: dict[type, Kind | None] = {
-    list: ListKind(),
-    dict: DictKind(),
-    collections.OrderedDict: DictKind(),
-    collections.defaultdict: DictKind(),
-    tuple: TupleKind(),
-    types.CellType: CellKind(),
+    list: LIST,
+    collections.deque: LIST,
+    dict: DICT,
+    collections.OrderedDict: DICT,
+    collections.defaultdict: DICT,
+    collections.Counter: DICT,
+    tuple: TUPLE,
+    types.SimpleNamespace: OBJECT,
+    types.CellType: CELL,
     types.FunctionType: FUNCTION,
-    types.MethodType: MethodKind(),
-    functools.partial: PartialKind(),
+    types.MethodType: METHOD,
+    types.ModuleType: MODULE,
+    ModuleView: MODULE,
+    functools.partial: PARTIAL,
 }
 
 
@@ -257,23 +180,52 @@ def kind_of(obj: object) -> Kind | None:
     try:
         kind = _by_type[cls]
     except KeyError:
-        kind = _by_type[cls] = _kind_of_type(cls)
-    if kind is not None and cls in (list, dict, tuple) and len(obj) > 256 and _all_plain(obj):  # type: ignore[arg-type]
-        return None  # a vocabulary, not a model: shared, not copied and compared item by item
+        kind = _by_type[cls] = _kind_of_type(cls, obj)
+    if kind is MODULE and is_library(namespace_of(obj)):  # type: ignore[arg-type]
+        return None
+    if cls in (list, dict, tuple) and len(obj) > 256 and _all_plain(obj):  # type: ignore[arg-type]
+        return _BULK.get(cls)  # a long tuple is static: it cannot change
     return kind
 
 
-def _kind_of_type(cls: type) -> Kind | None:
-    if cls.__module__.partition(".")[0] in LIBRARIES and not issubclass(cls, functools.partial):
-        return None
+def _kind_of_type(cls: type, example: object) -> Kind | None:
+    library = is_library_module(cls.__module__)
     if issubclass(cls, tuple):
-        return _by_type[tuple] if hasattr(cls, "_fields") else None
+        return TUPLE if hasattr(cls, "_fields") or not library else None
     if issubclass(cls, functools.partial):
-        return _by_type[functools.partial]
-    if getattr(cls, "__fluxion_node__", False) or dataclasses.is_dataclass(cls):
+        return PARTIAL
+    if getattr(cls, "__fluxion_node__", False) or (dataclasses.is_dataclass(cls) and not library):
         return OBJECT
-    callable_object = isinstance(getattr(cls, "__call__", None), types.FunctionType)  # noqa: B004
-    return OBJECT if callable_object and not issubclass(cls, type) else None
+    if issubclass(cls, list | dict) and not library:
+        return LIST if issubclass(cls, list) else DICT
+    callable_tool = _has_call(cls) and not is_tool_module(cls.__module__)
+    if _is_plain_class(cls) and (not library or callable_tool):
+        return OBJECT
+    return PYTREE if _is_pytree(example) else None
+
+
+def _is_plain_class(cls: type) -> bool:
+    """Whether instances can be copied attribute by attribute: all Python, nothing to close, no singletons."""
+    if issubclass(cls, type | enum.Enum) or hasattr(cls, "__del__"):
+        return False
+    return all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
+
+
+def _has_call(cls: type) -> bool:
+    return any(isinstance(vars(base).get("__call__"), types.FunctionType) for base in cls.__mro__)
+
+
+def _is_pytree(example: object) -> bool:
+    try:
+        return jax.tree_util.default_registry.flatten_one_level(example) is not None and example is not None
+    except ValueError:  # how some versions of JAX say no
+        return False
+
+
+def _emptied(container: Any) -> Any:
+    empty = copy.copy(container)
+    empty.clear()
+    return empty
 
 
 def _all_plain(container: Any) -> bool:
@@ -282,80 +234,40 @@ def _all_plain(container: Any) -> bool:
 
 
 @functools.cache
-def _slots(cls: type) -> tuple[str, ...]:
+def _slots(cls: Any) -> tuple[str, ...]:
     names: list[str] = []
     for base in cls.__mro__:
         slots = base.__dict__.get("__slots__", ())
-        names += [slots] if isinstance(slots, str) else slots
+        for name in [slots] if isinstance(slots, str) else slots:
+            private = name.startswith("__") and not name.endswith("__")
+            names.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
-# ---------------------------------------------------------------------------------- functions and globals
+@functools.cache
+def buffers_of(cls: Any) -> frozenset[str]:
+    """The attributes that a class or one of its bases lists in `buffers`."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        listed = vars(base).get("buffers", ())
+        if isinstance(listed, str):
+            names.add(listed)
+        elif isinstance(listed, tuple | list | set | frozenset):
+            names.update(listed)
+    return frozenset(names)
 
 
-class CodeFacts(NamedTuple):
-    global_names: tuple[str, ...]  # names looked up outside the function, by it or by functions inside it
-    rebinds: bool  # assigns to a variable of an enclosing scope (nonlocal, global)
-
-
-@functools.lru_cache(maxsize=4096)
-def code_facts(code: types.CodeType) -> CodeFacts:
-    """Which global names a code object reads, and whether it assigns outside itself."""
-    names: dict[str, None] = {}
-    rebinds = False
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            names[str(instruction.argval)] = None
-        elif instruction.opname == "STORE_GLOBAL":
-            names[str(instruction.argval)] = None
-            rebinds = True
-        elif instruction.opname == "STORE_DEREF" and instruction.argval in code.co_freevars:
-            rebinds = True
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner = code_facts(constant)
-            names.update(dict.fromkeys(inner.global_names))
-            rebinds = rebinds or inner.rebinds
-    return CodeFacts(tuple(names), rebinds)
-
-
-class Namespace(dict[str, Any]):
-    """The globals of a rebuilt function: a few names replaced, all others looked up where they always were."""
-
-    def __init__(self, base: dict[str, Any]) -> None:
-        super().__init__()
-        self.base = base
-        self["__builtins__"] = _look_up(base, "__builtins__")
-
-    def __missing__(self, name: str) -> Any:
-        return self.base[name]
-
-
-_absent = object()
-
-
-def _look_up(namespace: dict[str, Any], name: str) -> Any:
-    while isinstance(namespace, Namespace):
-        if dict.__contains__(namespace, name):
-            return dict.__getitem__(namespace, name)
-        namespace = namespace.base
-    return namespace.get(name, _absent)
-
-
-def _root(namespace: dict[str, Any]) -> dict[str, Any]:
-    while isinstance(namespace, Namespace):
-        namespace = namespace.base
-    return namespace
-
-
-def is_library(namespace: dict[str, Any]) -> bool:
-    """Whether these globals are those of an installed module rather than of the user's own code."""
-    namespace = _root(namespace)
-    name = namespace.get("__name__", "")
-    module = sys.modules.get(name)
-    if module is None or vars(module) is not namespace:
-        return False
-    top = name.partition(".")[0]
-    if top in LIBRARIES or top == "fluxion" or top in sys.stdlib_module_names:
-        return top != "__main__"
-    return "site-packages" in (getattr(module, "__file__", None) or "")
+def static_parts(cls: type) -> Children:
+    """What the methods of a user's class see outside of the instance: the class's own values, and its functions."""
+    found: Children = []
+    for base in cls.__mro__:
+        if base is object or is_library_module(base.__module__):
+            continue
+        for name, value in vars(base).items():
+            if isinstance(value, property):
+                found += [(("attr", name), part) for part in (value.fget, value.fset) if part is not None]
+            elif isinstance(value, staticmethod | classmethod):
+                found.append((("attr", name), value.__func__))
+            elif not (name.startswith("__") and name.endswith("__")) or isinstance(value, types.FunctionType):
+                found.append((("attr", name), value))
+    return found

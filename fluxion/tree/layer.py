@@ -17,12 +17,9 @@ from typing import Any, ClassVar
 import jax
 
 from fluxion.errors import FluxionError
-from fluxion.tree.graph import Identity, is_array, scan
-from fluxion.tree.kinds import kind_of
+from fluxion.tree.graph import is_array, scan
 from fluxion.tree.printing import compact, long_form
-
-# Set on layers that JAX rebuilt: the names of their children, whatever `jax.tree.map` has put there.
-_CHILDREN = "_pytree_children"
+from fluxion.tree.pytree import register_layer
 
 
 class Layer:
@@ -46,16 +43,12 @@ class Layer:
     __fluxion_node__: ClassVar[bool] = True
     buffers: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "__call__" in cls.__dict__:
-            cls.__call__ = _located(cls.__dict__["__call__"])  # type: ignore[attr-defined]
-        jax.tree_util.register_pytree_with_keys(
-            cls,
-            _flatten_with_keys,
-            functools.partial(_unflatten, cls),
-            _flatten,
-        )
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        call = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
+        if call is not None and not hasattr(call, "_is_located"):
+            type.__setattr__(cls, "__call__", _located(call))
+        register_layer(cls)
 
     @property
     def unsized(self) -> bool:
@@ -84,21 +77,33 @@ class Layer:
         printer.text("..." if cycle else long_form(self))
 
 
+_calling: ContextVar[Any] = ContextVar("fluxion_calling", default=None)  # the innermost layer being called
+
+
 def _located(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a layer's call: on the way out of an error, say which layer it came from."""
+    """Wrap a layer's call: show it to the observer, and on the way out of an error say which layer it came from."""
 
     @functools.wraps(call)
     def located_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = _calling.get()
+        if outer is self:  # `super().__call__(x)`
+            return call(self, *args, **kwargs)
+        token = _calling.set(self)
         try:
             out = call(self, *args, **kwargs)
-        except FluxionError as error:
-            locate(error, self)
+        except Exception as error:
+            where = locate(error, self)
+            if where is not None and outer is None and not isinstance(error, FluxionError):
+                error.add_note(f"In {where}.")
             raise
+        finally:
+            _calling.reset(token)
         observe = _observer.get()
         if observe is not None:
             observe(self, (args, kwargs), out)
         return out
 
+    located_call._is_located = True  # type: ignore[attr-defined]
     return located_call
 
 
@@ -127,14 +132,24 @@ def observed(part: Callable[[Any], Any], x: Any) -> Any:
     return out
 
 
-def locate(error: FluxionError, owner: object) -> None:
-    """Add to `error` the path of its layer within `owner`; called by each enclosing layer, the outermost last."""
-    if error.layer is None:
-        error.layer = owner
-    path = path_of(owner, error.layer)
+def is_observed() -> bool:
+    """Whether the call happens inside `observing`."""
+    return _observer.get() is not None
+
+
+def locate(error: Any, owner: object) -> str | None:
+    """Add to `error` the path of its layer within `owner`; called by each enclosing layer, the outermost last.
+
+    Returns it, as `model.layers[3] Dense(999, 10)`, unless it is not known.
+    """
+    layer = getattr(error, "layer", None)
+    if layer is None:
+        layer = error.layer = owner
+    path = path_of(owner, layer)
     if path is not None:
         joint = "" if not path or path.startswith("[") else "."
-        error.where = f"model{joint}{path} {compact(error.layer)}"
+        error.where = f"model{joint}{path} {compact(layer)}"
+    return getattr(error, "where", None)
 
 
 def path_of(model: object, part: object) -> str | None:
@@ -149,70 +164,14 @@ def path_of(model: object, part: object) -> str | None:
     return None
 
 
-# -------------------------------------------------------------------------------------------- JAX pytree
-
-
-def _reaches_array(value: Any) -> bool:
-    if is_array(value) or isinstance(value, (Layer, Param)):
-        return True
-    if isinstance(value, (list, tuple, dict)) and kind_of(value) is not None:
-        return any(map(_reaches_array, value.values() if isinstance(value, dict) else value))
-    return False
-
-
-class _Aux:
-    """A layer's static attributes, compared by value where they can be, else by identity."""
-
-    def __init__(self, children: tuple[str, ...], static: tuple[tuple[str, Any], ...]) -> None:
-        self.children = children
-        self.static = static
-        self.key = (children, tuple((name, _hashable(value)) for name, value in static))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Aux) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-def _hashable(value: Any) -> Any:
-    try:
-        hash(value)
-    except TypeError:
-        return Identity(value)
-    return value
-
-
-def _flatten(layer: Layer) -> tuple[tuple[Any, ...], _Aux]:
-    values = vars(layer)
-    names = values.get(_CHILDREN)
-    if names is None:
-        names = tuple(name for name, value in values.items() if _reaches_array(value))
-    static = tuple((name, value) for name, value in values.items() if name not in names and name != _CHILDREN)
-    return tuple(values[name] for name in names), _Aux(names, static)
-
-
-def _flatten_with_keys(layer: Layer) -> tuple[tuple[tuple[Any, Any], ...], _Aux]:
-    children, aux = _flatten(layer)
-    return tuple((jax.tree_util.GetAttrKey(n), c) for n, c in zip(aux.children, children, strict=True)), aux
-
-
-def _unflatten(cls: type[Layer], aux: _Aux, children: tuple[Any, ...]) -> Layer:
-    layer = object.__new__(cls)
-    vars(layer).update(aux.static)
-    vars(layer).update(zip(aux.children, children, strict=True))
-    if not all(map(_reaches_array, children)):  # `jax.tree.map` may have put None or axis numbers in place
-        vars(layer)[_CHILDREN] = aux.children
-    return layer
-
-
 # ------------------------------------------------------------------------------------------------- Param
 
 
 class Param:
     """A box that makes the array in it a parameter wherever the box is reached: a global, a closure, a list.
 
-    It behaves like its array in arithmetic and in `jax.numpy`; training replaces `value`.
+    It behaves like its array in arithmetic and in `jax.numpy`; training replaces `value`, and so do `w += ...`,
+    `w -= ...`, `w *= ...` and `w /= ...`.
 
     >>> import fluxion as fx, jax.numpy as jnp
     >>> w = fx.Param(jnp.array([1.0, 2.0]))
@@ -244,8 +203,16 @@ class Param:
     def __getitem__(self, index: Any) -> Any:
         return self.value[index]
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value)
+
     def __len__(self) -> int:
         return len(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"Param({compact(self.value)})"
@@ -260,11 +227,22 @@ def _forward(name: str) -> Callable[..., Any]:
     return operator
 
 
+def _forward_in_place(name: str) -> Callable[..., Any]:
+    def operator(self: Param, other: Any) -> Param:
+        self.value = getattr(self.value, name)(other.value if isinstance(other, Param) else other)
+        return self
+
+    operator.__name__ = name.replace("__", "__i", 1)
+    return operator
+
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
     setattr(Param, f"__{_name}__", _forward(f"__{_name}__"))
     setattr(Param, f"__r{_name}__", _forward(f"__r{_name}__"))
-for _name in ("neg", "abs", "float", "int", "lt", "le", "gt", "ge"):
+for _name in ("neg", "pos", "abs", "float", "int", "complex", "index", "lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Param, f"__{_name}__", _forward(f"__{_name}__"))
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(Param, f"__i{_name}__", _forward_in_place(f"__{_name}__"))
 del _name
 
 jax.tree_util.register_pytree_node(Param, lambda box: ((box.value,), None), lambda _, children: _box(children[0]))

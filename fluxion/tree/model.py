@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -108,11 +110,11 @@ def destructure(model: Any) -> tuple[Array, Callable[[Array], Any]]:
         raise StateError("destructure: expected a model with parameters, got one without.")
     shapes = [np.shape(p) for p in parameters]
     dtypes = [p.dtype for p in parameters]
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
     template = scan(model)
 
     def rebuild(vector: Array) -> Any:
-        if jnp.shape(vector) != (int(ends[-1]),):
+        if jnp.shape(vector) != (ends[-1],):
             raise ShapeError(f"rebuild: expected a vector of shape ({ends[-1]},), got {jnp.shape(vector)}.")
         pieces = jnp.split(jnp.asarray(vector), ends[:-1])
         arrays = [p.reshape(s).astype(d) for p, s, d in zip(pieces, shapes, dtypes, strict=True)]
@@ -347,10 +349,8 @@ def f64(model: Any) -> Any:
         ...
     fluxion.errors.StateError: f64: JAX is computing in 32 bits. Call jax.config.update("jax_enable_x64", True) first.
     """
-    if not jax.config.jax_enable_x64:
-        raise StateError(
-            'f64: JAX is computing in 32 bits. Call jax.config.update("jax_enable_x64", True) first.'
-        )
+    if not jax.config.read("jax_enable_x64"):
+        raise StateError('f64: JAX is computing in 32 bits. Call jax.config.update("jax_enable_x64", True) first.')
     return _cast(model, jnp.float64)
 
 

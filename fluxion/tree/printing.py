@@ -11,8 +11,10 @@ Both forms are Python that evaluates to a model of the same structure, as long a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+import reprlib
 import types
 from typing import Any
 
@@ -20,10 +22,12 @@ import jax
 import numpy as np
 
 from fluxion.tree.graph import BUFFER, PARAMETER, Graph, is_array, scan
+from fluxion.tree.kinds import OBJECT
 
 COMMENT_COLUMN = 40
 
 
+@reprlib.recursive_repr("...")
 def compact(value: Any) -> str:
     """One line: the constructor call of a layer, the name of a function, the shape of an array."""
     if is_array(value):
@@ -46,6 +50,9 @@ def compact(value: Any) -> str:
         return "{" + ", ".join(f"{k!r}: {compact(v)}" for k, v in value.items()) + "}"
     if _is_layer(value):
         return f"{type(value).__name__}({', '.join(text + compact(v) for text, v in arguments(value))})"
+    if dataclasses.is_dataclass(value) or type(value).__repr__ is object.__repr__:
+        shown = [(step[1], v) for step, v in OBJECT.children(value) if not step[1].startswith("_")]
+        return f"{type(value).__name__}({', '.join(f'{name}={compact(v)}' for name, v in shown)})"
     return repr(value)
 
 
@@ -81,7 +88,7 @@ def long_form(model: Any) -> str:
         lines[-1] = (lines[-1][0], _total(graph))
     elif len(lines) == 1:
         lines = [(lines[0][0], _note(graph))]
-    return "\n".join(f"{code:<{COMMENT_COLUMN}}# {note}" if note else code for code, note in lines)
+    return "\n".join(f"{code:<{COMMENT_COLUMN - 1}} # {note}" if note else code for code, note in lines)
 
 
 def _lines(value: Any, indent: str, label: str) -> list[tuple[str, str]]:

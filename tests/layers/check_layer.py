@@ -124,15 +124,17 @@ def check_dtypes(layer, inputs):
         with fx.randomness(jax.random.key(0)):
             return m(*xs), state(m)
 
-    exact = layer(*arrays_of(inputs, np.float64))
-    for cast, dtype in ((f64, np.float64), (f32, np.float32), (f16, np.float16), (bf16, jnp.bfloat16)):
-        m, xs = cast(layer), arrays_of(inputs, dtype)
+    casts = {np.float64: f64, np.float32: f32, np.float16: f16, jnp.bfloat16: bf16}
+    given = {dtype: (casts[dtype](layer), arrays_of(inputs, dtype)) for dtype in casts}
+    for dtype, (m, xs) in given.items():
         for mode in modes_of(m):
             y, after = jax.eval_shape(run, mode, *xs)
             assert all(y.dtype == dtype for y in jax.tree.leaves(y))
             assert all(a.dtype == after[path].dtype for path, a in state(m).items())
-        if dtype != np.float64:
-            close(jax.jit(run)(m, *xs)[0], exact, TOLERANCE[dtype])
+    exact = layer(*given.pop(np.float64)[1])
+    found = jax.jit(lambda every: [run(m, *xs)[0] for m, xs in every])(list(given.values()))  # one compilation
+    for y, dtype in zip(found, given, strict=True):
+        close(y, exact, TOLERANCE[dtype])
 
 
 def check_copies(layer, make, xs, folder):

@@ -35,7 +35,7 @@ class Tied(fx.Layer):
 
     def __call__(self, x):
         self.calls = self.calls + 1
-        return self.again(self.inner(x)) * self.gain.value
+        return self.again(self.inner(x)) * self.gain.value[None]
 
 
 def everything_model():
@@ -45,7 +45,7 @@ def everything_model():
     )
     order = jnp.array([5, 4, 3, 2, 1, 0])
     shift = fx.Param(jnp.zeros(3))
-    return lambda x: net(x) + shift.value
+    return lambda x: net(x) + shift.value[None]
 
 
 def snapshot(model, opt):
