@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+collect_ignore = ["conftest.py", "make_reference.py"]  # no pages; the other conftest has the same module name
+
 
 @pytest.fixture(autouse=True)
 def as_a_reader(tmp_path, monkeypatch):

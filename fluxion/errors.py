@@ -8,7 +8,15 @@ sentence: `model.layers[3] Dense(999, 10): expected input (..., 999), got (8, 54
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+import os
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class FluxionError(Exception):
@@ -100,3 +108,47 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'relu'?`, or nothing when no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+# --------------------------------------------------------------------------------------------- tracebacks
+
+_HERE = str(Path(__file__).parent)
+
+
+def user_frames(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a public entry point: one of our errors then shows the user's own lines, none of the library's.
+
+    Set FLUXION_TRACEBACK=full in the environment to see all frames.
+    """
+
+    @functools.wraps(function)
+    def entry(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except FluxionError as error:
+            if os.environ.get("FLUXION_TRACEBACK") == "full":
+                raise
+            notes = [note for note in getattr(error, "__notes__", ()) if "JAX has removed" not in note]
+            if hasattr(error, "__notes__"):
+                error.__notes__ = notes
+            raise error.with_traceback(_of_the_user(error.__traceback__)) from None
+
+    return entry
+
+
+def _of_the_user(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """The traceback without the frames of this package, of JAX and of the standard library between them."""
+    frames = []
+    while traceback is not None:
+        frames.append(traceback)
+        traceback = traceback.tb_next
+    kept = None
+    for frame in reversed(frames):
+        if _is_user_code(frame.tb_frame.f_code.co_filename):
+            kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept
+
+
+def _is_user_code(filename: str) -> bool:
+    standard_library = str(Path(functools.__file__).parent)
+    return not filename.startswith((_HERE, standard_library)) and f"{os.sep}site-packages{os.sep}" not in filename

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Self, TextIO
 
 import typer
 
@@ -57,21 +57,57 @@ def only_result(wanted: bool) -> Iterator[Any]:
         yield stream
 
 
+class CtrlC:
+    """A block in which Ctrl-C is never lost: `check` raises KeyboardInterrupt if it came and was swallowed.
+
+    Python only prints, and goes on after, an exception that is raised in a finalizer or a callback of the garbage
+    collector, of which a training has many.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> Self:
+        self.handler, self.hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+        self.active = callable(self.handler) and threading.current_thread() is threading.main_thread()
+        if self.active:  # a background job ignores Ctrl-C
+            signal.signal(signal.SIGINT, self._press)
+            sys.unraisablehook = self._swallowed
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.active:
+            signal.signal(signal.SIGINT, self.handler)
+            sys.unraisablehook = self.hook
+
+    def check(self) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+
+    def _press(self, number: int, frame: object) -> None:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+    def _swallowed(self, event: Any) -> None:
+        if not issubclass(event.exc_type, KeyboardInterrupt):
+            self.hook(event)
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Put Ctrl-C off until the block is done."""
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a background job ignores it
-    if not usual or threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
     if came:
-        raise KeyboardInterrupt
+        before(*came[-1])
 
 
 def write_json(stream: Any, value: dict[str, Any]) -> None:

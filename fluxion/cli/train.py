@@ -15,7 +15,7 @@ import typer
 
 from fluxion.cli import runs
 from fluxion.cli.models import HIDDEN, ModelSpec, build_model, parse_model
-from fluxion.cli.output import JSON, Debug, failures, only_result, say, show, uninterrupted, warn, write_json
+from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, uninterrupted, warn, write_json
 from fluxion.cli.tables import Parts, Source, about, chosen_target, divide, read_source
 from fluxion.errors import nearest
 
@@ -168,24 +168,25 @@ def _train(options: Options) -> dict[str, Any]:
     config = _config(options, parts, parameters)
     std = encoder.target.std
     metrics = {"accuracy": fx.accuracy} if encoder.classes else {"mae": lambda p, t: fx.mae(p, t) * std}
-    keeper = _Keeper(folder, config, parts)
     started = time.perf_counter()
-    try:
-        history = fx.fit(
-            model,
-            data,
-            loss=fx.logitcrossentropy if encoder.classes else fx.mse,
-            optimizer=opt,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            validation=held_out,
-            metrics=metrics,
-            callbacks=[keeper.epoch],
-            seed=options.seed,
-        )
-    except BaseException as error:
-        _keep_unfinished(keeper, model, opt, getattr(error, "history", History()), error)
-        raise
+    with CtrlC() as ctrl_c:
+        keeper = _Keeper(folder, config, parts, ctrl_c)
+        try:
+            history = fx.fit(
+                model,
+                data,
+                loss=fx.logitcrossentropy if encoder.classes else fx.mse,
+                optimizer=opt,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                validation=held_out,
+                metrics=metrics,
+                callbacks=[keeper.epoch],
+                seed=options.seed,
+            )
+        except BaseException as error:
+            _keep_unfinished(keeper, model, opt, getattr(error, "history", History()), error)
+            raise
     seconds = time.perf_counter() - started
     with uninterrupted():
         keeper.keep(model, opt, history, complete=True)
@@ -213,13 +214,15 @@ def _train(options: Options) -> dict[str, Any]:
 class _Keeper:
     """Writes the run folder: at the end, and in a long training now and then, so that a crash costs little."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], parts: Parts) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], parts: Parts, ctrl_c: CtrlC) -> None:
         self.folder = folder
         self.config = config
         self.encoder = parts.encoder
+        self.ctrl_c = ctrl_c
         self.last = time.monotonic()
 
     def epoch(self, context: FitContext) -> None:
+        self.ctrl_c.check()
         if time.monotonic() - self.last >= KEEP_EVERY and context.epoch < context.epochs:
             self.keep(context.model, context.opt, context.history, complete=False)
 

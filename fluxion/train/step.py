@@ -23,7 +23,7 @@ from fluxion.ops.checks import checking, strict_checking
 from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
-from fluxion.transform.compile import ProgramCache
+from fluxion.transform.compile import ProgramCache, shapes_of
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed, randomness
@@ -83,6 +83,7 @@ class StepProgram:
         self.parameters = template.indices(PARAMETER)
         self.active = [i for n, i in enumerate(self.parameters) if n not in plan.frozen]
         self.traced: list[tuple[Any, Any]] = []  # what it was compiled for: shapes of the leaves and of the batch
+        self.example: tuple[Any, ...] | None = None
         self.checked: set[Any] = set()  # outlines of batches whose values were looked at
         self.compiled = jax.jit(self.run)
 
@@ -94,6 +95,7 @@ class StepProgram:
         Returns new leaves by index, new leaves of another shape than the old, the optimizer's state, `done`, `failed`,
         stats, and other changes to the model's objects.
         """
+        self.example = shapes_of(leaves, optimizer, done, failed, rates, seed, batch)
         self.traced.append((list(map(_shape_dtype, leaves)), jax.tree.map(_shape_dtype, batch)))
         key = jax.random.fold_in(jax.random.wrap_key_data(seed), done)
 

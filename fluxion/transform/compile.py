@@ -36,7 +36,8 @@ class Templated(Protocol):
     template: Graph
     example: tuple[Any, ...] | None
 
-    def run(self, *args: Any) -> Any: ...
+    @property
+    def run(self) -> Callable[..., Any]: ...
 
 
 T = TypeVar("T", bound=Templated)
@@ -88,12 +89,19 @@ def _fits(program: Templated, graph: Graph) -> bool:
     """
     if program.example is None:
         return False
-    now = copy.copy(program)
-    now.template = graph.template()
     try:
-        return _computation(copy.copy(program), program.example) == _computation(now, program.example)
+        before = _computation(_twin(program, program.template), program.example)
+        return before == _computation(_twin(program, graph.template()), program.example)
     except Exception:  # it cannot be traced so: an error to be raised when the values of now get a program of their own
         return False
+
+
+def _twin(program: Templated, template: Graph) -> Templated:
+    """A program like `program` for another structure, to be traced without leaving a mark on it."""
+    twin = copy.copy(program)
+    vars(twin).update({name: list(value) for name, value in vars(program).items() if type(value) is list})
+    twin.template = template
+    return twin
 
 
 def _computation(program: Templated, example: tuple[Any, ...]) -> Hashable:

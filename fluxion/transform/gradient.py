@@ -29,6 +29,7 @@ from fluxion.tree.graph import (
     is_floating,
     scan,
     scan_call,
+    spread_liveness,
 )
 from fluxion.tree.kinds import OBJECT
 from fluxion.tree.layer import Layer, Param
@@ -56,8 +57,8 @@ def gradient(f: Callable[..., Any], *args: Any) -> Any:
     A gradient of a model is a model of the same structure that holds gradients; arrays that are no parameters
     (integers, buffers) are None there, and so is all else in lists, tuples, dicts and dataclasses, while layers keep
     their settings. A Python number counts as an array; within containers only floats do. If `f` returns a tuple, its
-    first element is differentiated. With `params(...)` for argument, `f` takes none, and the result is a mapping from each
-    parameter to its gradient (Flux 0.12's and Knet's implicit form).
+    first element is differentiated. With `params(...)` for argument, `f` takes none, and the result is a mapping from
+    each parameter to its gradient (Flux 0.12's and Knet's implicit form).
 
     Raises ShapeError if the value is no scalar, DTypeError if it is not real floating.
 
@@ -123,7 +124,15 @@ def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[
     leaves: list[Any] = [None] * len(graph.leaves)
     for i, grad in zip(wanted, grads, strict=True):
         leaves[i] = grad
-    nodes = list(graph.nodes)
+    nodes = [
+        dataclasses.replace(
+            node,
+            live=node.kind.always_copied,
+            children=[(step, child) for step, child in node.children if step[0] != "globals"],
+        )
+        for node in graph.nodes
+    ]
+    spread_liveness(nodes)
     seen: set[int] = set()
 
     def blank(ref: Ref) -> Ref:
@@ -135,9 +144,8 @@ def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[
             if isinstance(node.original, (list, tuple, dict)) or (
                 node.kind is OBJECT and not isinstance(node.original, Layer)
             ):
-                nodes[ref.index] = dataclasses.replace(node, live=True)
-                children = [(step, blank(child) if step[0] != "bulk" else child) for step, child in node.children]
-                nodes[ref.index].children = children
+                node.live = True
+                node.children = [(step, blank(child) if step[0] != "bulk" else child) for step, child in node.children]
         return ref
 
     roots = [blank(ref) for ref in graph.roots[1:]]

@@ -70,8 +70,8 @@ def outputsize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any
     >>> fx.outputsize(fx.Chain(fx.flatten, fx.Dense(784, 10)), (None, 28, 28, 1))
     (None, 10)
     """
-    unknown_batch = _leaves_out_batch(input_shape)
     out = abstract_call(model, abstract_inputs(input_shape, dtype))
+    unknown_batch = _leaves_out_batch(input_shape)
 
     def shape(spec: Any) -> tuple[int | None, ...]:
         return (None, *spec.shape[1:]) if unknown_batch and spec.shape else tuple(spec.shape)

@@ -14,7 +14,10 @@ from fluxion.tree.printing import compact, count_bytes, count_elements
 
 
 class Row(NamedTuple):
-    """One layer: its path, its printed form, the shape of its output, its parameters and their bytes."""
+    """One layer: its path, its printed form, the shape of its output, its parameters and their bytes.
+
+    The shape is None for a layer that was not seen: one that is not called, or only inside a gradient of the model's.
+    """
 
     path: str
     layer: str
@@ -113,7 +116,7 @@ def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any =
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
-    return "not called" if shape is None else str(shape)
+    return "-" if shape is None else str(shape)
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -208,6 +208,7 @@ CELL, FUNCTION, NAMESPACE, MODULE, METHOD, PARTIAL = (
 class CodeFacts(NamedTuple):
     global_names: tuple[str, ...]  # names looked up outside the function, by it or by functions inside it
     names: tuple[str, ...]  # these and the attributes it asks for, among them those of modules
+    stored: tuple[str, ...]  # global names it assigns to
     rebinds: bool  # assigns to a variable of an enclosing scope (nonlocal, global)
 
 
@@ -216,13 +217,14 @@ def code_facts(code: types.CodeType) -> CodeFacts:
     """Which names a code object reads, and whether it assigns outside itself."""
     globals_: dict[str, None] = {}
     names: dict[str, None] = dict.fromkeys(code.co_names)
+    stored: dict[str, None] = {}
     rebinds = False
     for instruction in dis.get_instructions(code):
         name = str(instruction.argval)
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             globals_[name] = None
         elif instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-            globals_[name] = None
+            globals_[name] = stored[name] = None
             rebinds = True
         elif instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
             rebinds = True
@@ -231,8 +233,9 @@ def code_facts(code: types.CodeType) -> CodeFacts:
             inner = code_facts(constant)
             globals_.update(dict.fromkeys(inner.global_names))
             names.update(dict.fromkeys(inner.names))
+            stored.update(dict.fromkeys(inner.stored))
             rebinds = rebinds or inner.rebinds
-    return CodeFacts(tuple(globals_), tuple(names), rebinds)
+    return CodeFacts(tuple(globals_), tuple(names), tuple(stored), rebinds)
 
 
 absent = object()

@@ -22,9 +22,11 @@ import numpy as np
 
 from fluxion.errors import StateError
 from fluxion.tree.functions import (
+    CELL,
     FUNCTION,
     MODULE,
     NAMESPACE,
+    CodeFacts,
     absent,
     code_facts,
     is_library,
@@ -81,6 +83,7 @@ class Outside:
 
 
 Ref = LeafRef | NodeRef | Static | Outside
+_NOTHING = Static(None)
 Place = tuple[int, Step]  # a child, by the index of its node
 
 
@@ -377,7 +380,7 @@ class _Scan:
             return NodeRef(known)
         index = self.add_node(kind, value, path)
         children = self.nodes[index].children
-        buffers = buffers_of(type(value)) if kind is OBJECT else ()
+        buffers = buffers_of(value.__class__) if kind is OBJECT else ()
         if kind is MODULE:
             children.append((("globals", None), self.add_namespace(namespace_of(value))))
             return NodeRef(index)
@@ -414,8 +417,11 @@ class _Scan:
         if self.follow_globals and not is_library(function.__globals__):
             namespace = self.add_namespace(function.__globals__)
             node.children.append((("globals", None), namespace))
-            self.nodes[namespace.index].live |= facts.rebinds
+            self.nodes[namespace.index].live |= bool(facts.stored)
             self.deferred.append((namespace.index, facts.global_names, facts.names))
+            for _, cell in FUNCTION.children(function)[: len(function.__closure__ or ())]:
+                for _, value in CELL.children(cell):
+                    self.follow_module(value, facts.names)
 
     def add_namespace(self, namespace: dict[str, Any]) -> NodeRef:
         place = (id(namespace), "globals")  # one for all functions of a module, whoever reaches them
@@ -447,7 +453,7 @@ class _Scan:
     def finish(self, roots: list[Ref]) -> Graph:
         self.group, self.captured = "function", True
         self.add_globals()
-        self.spread_liveness()
+        spread_liveness(self.nodes)
         return Graph(self.nodes, roots, self.leaves, self.paths, self.roles, self.groups)
 
     def add_globals(self) -> None:
@@ -470,27 +476,48 @@ class _Scan:
                 if (index, name) not in followed:
                     followed.add((index, name))
                     self.nodes[index].children.append((("global", name), self.add(value, name)))
-                if kind_of(value) is MODULE:  # `net` in `net.model(x)`: any of the attributes may be meant
-                    inner = self.add_namespace(namespace_of(value))
-                    self.deferred.append((inner.index, attributes, attributes))
+                self.follow_module(value, attributes)
 
-    def spread_liveness(self) -> None:
-        """Whatever reaches an array or a live node is part of the working copy too."""
-        owners: list[list[int]] = [[] for _ in self.nodes]
-        todo = []
-        for i, node in enumerate(self.nodes):
-            for _, ref in node.children:
-                if isinstance(ref, NodeRef):
-                    owners[ref.index].append(i)
-                elif isinstance(ref, (LeafRef, Outside)):
-                    node.live = True
-            if node.live:
-                todo.append(i)
-        while todo:
-            for owner in owners[todo.pop()]:
-                if not self.nodes[owner].live:
-                    self.nodes[owner].live = True
-                    todo.append(owner)
+    def follow_module(self, value: Any, attributes: tuple[str, ...]) -> None:
+        """Of `net` in `net.model(x)`, any of the attributes that the code names may be meant."""
+        if kind_of(value) is MODULE:
+            inner = self.add_namespace(namespace_of(value))
+            self.deferred.append((inner.index, attributes, attributes))
+
+
+def spread_liveness(nodes: Sequence[Node]) -> None:
+    """Whatever reaches an array or a live node is part of the working copy too.
+
+    Of a module's globals, a function reaches those that its code names.
+    """
+    owners: list[list[int]] = [[] for _ in nodes]
+
+    def connect(owner: int, ref: Ref) -> None:
+        if isinstance(ref, NodeRef):
+            owners[ref.index].append(owner)
+        elif isinstance(ref, (LeafRef, Outside)):
+            nodes[owner].live = True
+
+    names: dict[int, dict[Step, Ref]] = {}  # what each namespace holds
+    readers: list[tuple[int, int, CodeFacts]] = []  # function, its namespace, and what its code names
+    for i, node in enumerate(nodes):
+        for step, ref in node.children:
+            if node.kind is FUNCTION and step[0] == "globals" and isinstance(ref, NodeRef):
+                names.setdefault(ref.index, dict(nodes[ref.index].children))
+                readers.append((i, ref.index, code_facts(node.meta.code)))
+            else:
+                connect(i, ref)
+    stored = {(namespace, name) for _, namespace, facts in readers for name in facts.stored}
+    for i, namespace, facts in readers:
+        for name in facts.global_names:
+            nodes[i].live |= (namespace, name) in stored
+            connect(i, names[namespace].get(("global", name), _NOTHING))
+    todo = [i for i, node in enumerate(nodes) if node.live]
+    while todo:
+        for owner in owners[todo.pop()]:
+            if not nodes[owner].live:
+                nodes[owner].live = True
+                todo.append(owner)
 
 
 def scan(obj: Any) -> Graph:

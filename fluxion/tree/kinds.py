@@ -30,7 +30,7 @@ class ObjectKind(Kind):
     def children(self, obj: Any) -> Children:
         attributes = getattr(obj, "__dict__", {})
         found: Children = [(("attr", name), value) for name, value in attributes.items() if name != PYTREE_MEMORY]
-        for name in _slots(type(obj)):
+        for name in _slots(type(obj)):  # type: ignore[arg-type]
             if hasattr(obj, name):
                 found.append((("attr", name), getattr(obj, name)))
         return found

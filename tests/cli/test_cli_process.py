@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 import fluxion as fx
 
 # A shell that puts pytest into the background has its children ignore Ctrl-C; the command is to hear of it.
@@ -146,3 +148,25 @@ def test_a_long_training_is_kept_now_and_then(cli, monkeypatch, tmp_path):
     assert cli("train", "iris", "--epochs", 3, "--model", "linear", "--out", "r").exit_code == 0
     assert [entry["epochs"] for entry in kept] == [1, 2, 3]
     assert [entry["complete"] for entry in kept] == [False, False, True]
+
+
+def test_a_swallowed_ctrl_c_is_not_lost(capfd):
+    from fluxion.cli.output import CtrlC
+
+    class Finalized:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)  # where the handler runs, and its exception goes nowhere
+
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with CtrlC() as ctrl_c:
+            ctrl_c.check()
+            thing = Finalized()
+            del thing
+            with pytest.raises(KeyboardInterrupt):
+                ctrl_c.check()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert capfd.readouterr().err == ""

@@ -1,6 +1,5 @@
 """`trainstep` and `train`: the same numbers whatever way a loop is written, and the batches they take."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -208,18 +207,3 @@ def test_generators_loaders_and_no_data_at_all():
     before = snapshot(model, opt)
     assert fx.train(cross, model, [], opt).shape == (0,)
     assert_same(snapshot(model, opt), before)
-
-
-def test_a_closure_learns_a_polynomial():
-    w, v, b = (fx.randn(23) for _ in range(3))
-
-    def model(x):
-        return (v * jnp.tanh(w * x[:, None] + b)).sum(1)
-
-    x = np.linspace(-2, 2, 64, dtype=np.float32)
-    with jax.numpy_rank_promotion("allow"):
-        opt = fx.setup(fx.Adam(1e-2), model)
-        losses = fx.train(lambda m, x, y: fx.mse(m(x), y), model, [(x, 2 * x - x**3)] * 500, opt)
-    assert losses[-1] < 0.05 < losses[0]
-    assert isinstance(v, jax.Array)
-    assert not isinstance(w, jax.core.Tracer)

@@ -39,7 +39,7 @@ class Tied(fx.Layer):
 
 
 def everything_model():
-    """What a model may be made of, in one: closure, layers, tied weights, a Param, buffers, Dropout, an integer array."""
+    """What a model may be made of: closure, layers, tied weights, a Param, buffers, Dropout, an integer array."""
     net = fx.Chain(
         Tied(4), fx.Dense(4, 6), fx.BatchNorm(6, fx.relu), fx.Dropout(0.3), lambda h: h[:, order], fx.Dense(6, 3)
     )
