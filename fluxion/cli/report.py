@@ -63,29 +63,23 @@ def outputs(model: Any, encoder: TableEncoder, features: np.ndarray) -> np.ndarr
 
 
 def measure(model: Any, encoder: TableEncoder, frame: polars.DataFrame) -> Report:
-    """Run the model over the rows of `frame`, all of which have a target."""
-    import jax.numpy as jnp
-
-    from fluxion.ops.losses import logitcrossentropy, mse
+    """Run the model over the rows of `frame`, all of which have a target; all else is float64 on the host."""
     from fluxion.train.metrics import confusion_matrix, regression_report
 
     targets = encoder.targets(frame)
-    result = outputs(model, encoder, encoder.features(frame))
-    scores, goal = jnp.asarray(result), jnp.asarray(targets)
+    result = outputs(model, encoder, encoder.features(frame)).astype(np.float64)
+    name = encoder.target.name
     if encoder.classes:
         predicted = result.argmax(axis=1)
         confusion = confusion_matrix(predicted, targets, len(encoder.classes))
-        metrics = {
-            "loss": float(logitcrossentropy(scores, goal)),
-            "accuracy": float(np.mean(predicted == targets)),
-        }
-        return Report(encoder.target.name, encoder.classes, metrics, predicted, targets, confusion)
-    loss = float(mse(scores, goal))
+        highest = result.max(axis=1)
+        loss = highest + np.log(np.exp(result - highest[:, None]).sum(axis=1)) - result[np.arange(len(result)), targets]
+        metrics = {"loss": float(loss.mean()), "accuracy": float(np.mean(predicted == targets))}
+        return Report(name, encoder.classes, metrics, predicted, targets, confusion)
     prediction = encoder.decode_target(result)[:, 0]
-    # The cells themselves: standardized and back, they would be those of float32.
-    truth = frame[encoder.target.name].cast(float).to_numpy()
-    metrics = {"loss": loss, **regression_report(prediction, truth)}
-    return Report(encoder.target.name, (), metrics, prediction, truth, None)
+    truth = frame[name].cast(float).to_numpy()  # the cells themselves: standardized and back, they are those of float32
+    loss = np.mean((result - targets) ** 2)
+    return Report(name, (), {"loss": float(loss), **regression_report(prediction, truth)}, prediction, truth, None)
 
 
 def show_metrics(reports: dict[str, Report]) -> None:

@@ -197,7 +197,9 @@ def _prepare(data: Any, batch_size: int | None, validation: Any, seed: int) -> t
     if isinstance(validation, (bool, str)):
         raise ArgumentError(f"fit: expected validation as a fraction, arrays or batches, got {validation!r}.")
     if is_arrays(data):
-        return DataLoader(data, batch_size=batch_size or 32, shuffle=True, seed=seed), validation
+        return DataLoader(
+            data, batch_size=32 if batch_size is None else batch_size, shuffle=True, seed=seed
+        ), validation
     if batch_size is not None:
         raise ArgumentError(
             f"fit: batch_size={batch_size} is for arrays, but data is a {type(data).__name__} of batches."

@@ -165,6 +165,7 @@ class Training:
             opt.seed = next_seed()
         self.root_key = jax.random.key(opt.seed)
         self.seed = jax.random.key_data(self.root_key)
+        self.known_rates: tuple[bytes, Any] = (b"", None)
         self.pending: list[Stats] = []
         self.results: list[np.ndarray] = []  # `[loss, applied, *metrics]` of each completed step
         self.attach()
@@ -197,7 +198,7 @@ class Training:
         self.opt.step = state.step  # what schedules are read at
         traces = len(program.traced)
         written, reshaped, optimizer, done, failed, array, others = program.compiled(
-            state.leaves, state.optimizer, state.done, state.failed, self.opt.rates(), self.seed, batch
+            state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed, batch
         )
         traced = len(program.traced) != traces
         if traced:
@@ -223,6 +224,13 @@ class Training:
         self.pending.append(stats)
         if len(self.pending) > 1:
             self.settle()
+
+    def rates(self) -> Any:
+        """The learning rates, on the device; put there anew only where they have changed."""
+        rates = self.opt.rates()
+        if rates.tobytes() != self.known_rates[0]:
+            self.known_rates = (rates.tobytes(), jnp.asarray(rates))
+        return self.known_rates[1]
 
     def settle(self) -> None:
         """Wait for the oldest step under way; raise if it was not finite."""

@@ -27,11 +27,12 @@ from fluxion.tree.graph import (
     Static,
     is_array,
     is_floating,
+    running,
     scan,
     scan_call,
     spread_liveness,
 )
-from fluxion.tree.kinds import OBJECT
+from fluxion.tree.kinds import OBJECT, kind_of
 from fluxion.tree.layer import Layer, Param
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Chang
         leaves[i] = value
     working = graph.build(leaves)
     function, *args = working.roots
-    with gradient_mode(True):
+    with gradient_mode(True), running(working):
         out = function(*args)
     return out, working.changes(result=out)
 
@@ -321,6 +322,9 @@ def params(*owners: Any) -> Params:
     flat = tuple(o for owner in owners for o in (owner.owners if isinstance(owner, Params) else (owner,)))
     if not flat:
         raise ArgumentError("params: expected at least one model, Param or array, got none.")
+    for owner in flat:
+        if not is_array(owner) and kind_of(owner) is None:
+            raise DTypeError(f"params: expected models, Params and arrays, got {type(owner).__name__}.")
     return Params(flat)
 
 
@@ -344,6 +348,8 @@ class Gradients:
     def like(self, model: Any) -> Any:
         """The gradients in the shape of `model`, as the explicit form returns them."""
         graph = scan(model)
+        if not graph.leaves:
+            raise StateError(f"gradient: expected a parameter or a model that has some, got {type(model).__name__}.")
         return graph.rebuilt([self.by_id.get(id(leaf), (None, None))[1] for leaf in graph.leaves])
 
     def __len__(self) -> int:

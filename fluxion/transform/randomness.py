@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from fluxion.folders import keep_compiled_programs
+
 if TYPE_CHECKING:
     from jaxtyping import Array
 
@@ -51,6 +53,7 @@ class DefaultStream:
 
 
 def _root_key(value: int) -> Array:
+    keep_compiled_programs()  # here, because initializers are what a process compiles first
     with jax.ensure_compile_time_eval():  # a stream that starts inside a trace must not keep a tracer
         return jax.random.key(value)
 

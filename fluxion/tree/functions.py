@@ -56,7 +56,9 @@ class FunctionKind(Kind):
     def children(self, obj: types.FunctionType) -> Children:
         cells = zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True)
         found: Children = [(("cell", name), cell) for name, cell in cells]
-        found += [(("default", i), value) for i, value in enumerate(obj.__defaults__ or ())]
+        defaults = obj.__defaults__ or ()
+        names = obj.__code__.co_varnames[obj.__code__.co_argcount - len(defaults) :]
+        found += [(("default", (i, names[i])), value) for i, value in enumerate(defaults)]
         found += [(("kwdefault", name), value) for name, value in (obj.__kwdefaults__ or {}).items()]
         found += [(("attr", name), value) for name, value in vars(obj).items()]
         return found
@@ -81,7 +83,7 @@ class FunctionKind(Kind):
         place, name = step
         if place == "default":
             defaults = list(obj.__defaults__ or ())
-            defaults[name:] = [value, *defaults[name + 1 :]]
+            defaults[name[0] :] = [value, *defaults[name[0] + 1 :]]
             obj.__defaults__ = tuple(defaults)
         elif place == "kwdefault":
             obj.__kwdefaults__ = {**(obj.__kwdefaults__ or {}), name: value}
@@ -181,7 +183,7 @@ class MethodKind(Kind):
 class PartialKind(Kind):
     """`functools.partial`."""
 
-    mutable = always_copied = False
+    always_copied = False
 
     def children(self, obj: functools.partial[Any]) -> Children:
         found: Children = [(("attr", "func"), obj.func)]
@@ -189,10 +191,17 @@ class PartialKind(Kind):
         found += [(("key", name), value) for name, value in obj.keywords.items()]
         return found
 
+    def is_early(self, step: Step) -> bool:
+        return True
+
     def make(self, meta: Any, early: Children) -> Any:
         args = [value for (place, _), value in early if place == "item"]
         keywords = {name: value for (place, name), value in early if place == "key"}
         return meta(early[0][1], *args, **keywords)
+
+    def write(self, obj: functools.partial[Any], step: Step, value: Any) -> None:
+        now = self.make(type(obj), [(place, value if place == step else old) for place, old in self.children(obj)])
+        obj.__setstate__((now.func, now.args, now.keywords, vars(obj)))
 
 
 CELL, FUNCTION, NAMESPACE, MODULE, METHOD, PARTIAL = (

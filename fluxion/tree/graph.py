@@ -13,8 +13,10 @@ Nothing here knows what a layer means.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -159,6 +161,12 @@ class Working:
         found = _Scan(follow_globals=False, outside=index_of)
         refs = [found.add(value, f"changed {step}") for (_, step), value in zip(written, values, strict=True)]
         graph = found.finish([*refs, found.add(result, "result")])
+        for (i, step), ref in zip(written, refs, strict=True):
+            if isinstance(ref, LeafRef) and _is_dead(graph.leaves[ref.index]):
+                raise StateError(
+                    f"{_extend(nodes[i].path, step)} was assigned inside a loop or function that JAX transforms (such "
+                    "as lax.scan or vmap), and its value does not exist outside. Return it from there first."
+                )
         return Changes(graph.template(), tuple(written), tuple(removed), graph.leaves)
 
     def unchanged(self, ref: Ref, value: Any) -> bool:
@@ -213,6 +221,13 @@ class Changes:
         Returns the result of the call, in which the originals stand for their working copies.
         """
         *values, result = Working(self.graph, self.leaves, originals).roots
+        for (index, step), value in zip(self.written, values, strict=True):
+            if isinstance(value, jax.core.Tracer) and _must_stay_concrete(originals[index]):
+                raise StateError(
+                    f"{_extend(originals[index].path, step)} changes inside a transformation of JAX's own (such as "
+                    "jax.jit), which cannot write it back. Use fx.jit or fx.gradient there, or give it the model as an "
+                    "argument."
+                )
         for (index, step), ref, value in zip(self.written, self.graph.roots[:-1], values, strict=True):
             if not arrays_only or self.has_array(ref):
                 originals[index].kind.write(originals[index].original, step, value)
@@ -220,6 +235,32 @@ class Changes:
             for index, step in self.removed:
                 originals[index].kind.remove(originals[index].original, step)
         return result
+
+
+# The ids of the objects of the working copies in which the call runs.
+_copies: ContextVar[frozenset[int]] = ContextVar("fluxion_copies", default=frozenset())
+
+
+@contextlib.contextmanager
+def running(working: Working) -> Iterator[None]:
+    """To be entered while a working copy is called: inner transforms may write tracers to it."""
+    token = _copies.set(_copies.get() | set(map(id, working.made.values())))
+    try:
+        yield
+    finally:
+        _copies.reset(token)
+
+
+def _must_stay_concrete(node: Node) -> bool:
+    """Whether an object holds arrays that nobody traces and is no working copy: a tracer would stay in it."""
+    arrays = [value for _, value in node.kind.children(node.original) if is_array(value)]
+    traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return bool(arrays) and not traced and id(node.original) not in _copies.get()
+
+
+def _is_dead(value: Any) -> bool:
+    """Whether a tracer belongs to a trace that is over."""
+    return isinstance(value, jax.core.Tracer) and not value._trace.is_valid()
 
 
 jax.tree_util.register_pytree_node(
@@ -550,5 +591,5 @@ def _extend(path: str, step: Step) -> str:
     if place == "key":
         return f"{path}[{name!r}]"
     if place == "default":
-        name = f"default{name}"
+        name = name[1]
     return f"{path}.{name}" if path else str(name)

@@ -13,7 +13,7 @@ import enum
 import functools
 import types
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -92,7 +92,8 @@ class DictKind(Kind):
         del obj[step[1]]
 
 
-class Bulk(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Bulk:
     """All of a long list or dict without arrays, as one value."""
 
     items: tuple[Any, ...]
@@ -183,8 +184,10 @@ def kind_of(obj: object) -> Kind | None:
         kind = _by_type[cls] = _kind_of_type(cls, obj)
     if kind is MODULE and is_library(namespace_of(obj)):  # type: ignore[arg-type]
         return None
-    if cls in (list, dict, tuple) and len(obj) > 256 and _all_plain(obj):  # type: ignore[arg-type]
-        return _BULK.get(cls)  # a long tuple is static: it cannot change
+    if cls is tuple and _all_plain(obj):
+        return None  # such as a shape: it cannot change, and a log of shapes can grow without adding nodes
+    if cls in (list, dict) and len(obj) > 256 and _all_plain(obj):  # type: ignore[arg-type]
+        return _BULK[cls]
     return kind
 
 
@@ -264,6 +267,8 @@ def static_parts(cls: type) -> Children:
         if base is object or is_library_module(base.__module__):
             continue
         for name, value in vars(base).items():
+            if name in ("__init__", "__repr__", "__str__"):  # not what a call runs
+                continue
             if isinstance(value, property):
                 found += [(("attr", name), part) for part in (value.fget, value.fset) if part is not None]
             elif isinstance(value, staticmethod | classmethod):

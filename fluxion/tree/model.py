@@ -304,8 +304,16 @@ _SHOWN = 10  # names in one error
 
 
 def _cast(model: Any, dtype: Any) -> Any:
+    def cast(leaf: Any) -> Any:
+        if not is_floating(leaf):
+            return leaf
+        if not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            return jnp.asarray(leaf, dtype=dtype)
+        pair = {jnp.float32: jnp.complex64, jnp.float64: jnp.complex128}.get(dtype)  # there is no half precision
+        return leaf if pair is None else jnp.asarray(leaf, dtype=pair)
+
     graph = scan(model)
-    return graph.rebuilt([jnp.asarray(a, dtype=dtype) if is_floating(a) else a for a in graph.leaves])
+    return graph.rebuilt([cast(leaf) for leaf in graph.leaves])
 
 
 def f16(model: Any) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -23,18 +23,14 @@ from fluxion.tree.protocol import static_key
 
 
 class Compared:
-    """Static data of a pytree, equal when their keys are."""
+    """Static data of a pytree, equal when their keys are. A key is made at once: what it is made of may change."""
 
-    def __init__(self, value: Any, key: Callable[[], Hashable]) -> None:
+    def __init__(self, value: Any, key: Hashable) -> None:
         self.value = value
-        self.make_key = key
-
-    @functools.cached_property
-    def key(self) -> Hashable:
-        return self.make_key()
+        self.key = key
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Compared) and self.key == other.key)
+        return isinstance(other, Compared) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -83,7 +79,7 @@ def _flatten(layer: Any) -> tuple[tuple[Any, ...], Compared]:
         else:
             children[name] = child
     aux = (tuple(children), tuple(static))
-    return tuple(children.values()), Compared(aux, lambda: static_key(aux))
+    return tuple(children.values()), Compared(aux, static_key(aux))
 
 
 def _flatten_with_keys(layer: Any) -> tuple[tuple[tuple[Any, Any], ...], Compared]:
@@ -159,7 +155,7 @@ def _item_key(key: Any) -> Any:
 
 jax.tree_util.register_pytree_node(
     Fixed,
-    lambda fixed: ((), Compared(fixed.value, lambda: static_key(fixed.value))),
+    lambda fixed: ((), Compared(fixed.value, static_key(fixed.value))),
     lambda aux, _: Fixed(aux.value),
 )
 jax.tree_util.register_pytree_with_keys(
@@ -170,6 +166,6 @@ jax.tree_util.register_pytree_with_keys(
 )
 jax.tree_util.register_pytree_node(
     Part,
-    lambda part: (part.leaves, Compared(part.template, lambda: part.template.key())),
+    lambda part: (part.leaves, Compared(part.template, part.template.key())),
     lambda aux, leaves: Part(aux.value, list(leaves)),
 )

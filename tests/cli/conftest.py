@@ -4,14 +4,21 @@ import pytest
 from small_tables import animals, prices, write_csv
 from typer.testing import CliRunner
 
-from fluxion.cli import app
+from fluxion.cli import app, runs
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch):
+def drawing_cli(tmp_path, monkeypatch):
     """Run a command in a fresh folder; returns typer's result, whose `stdout` and `stderr` are apart."""
     monkeypatch.chdir(tmp_path)
     return run
+
+
+@pytest.fixture
+def cli(drawing_cli, monkeypatch):
+    """The same without its pictures, which take most of the time of a short run."""
+    monkeypatch.setattr(runs, "draw", lambda *args: None)
+    return drawing_cli
 
 
 def run(*args):

@@ -79,12 +79,15 @@ def test_predict_as_json(cli, shelf, tmp_path):
 def test_evaluate_agrees_with_the_predictions(cli, shelf, tmp_path):
     found = json.loads(cli("evaluate", shelf / "animals", shelf / "animals.csv", "--json").stdout)
     cli("predict", shelf / "animals", shelf / "animals.csv", "--out", "p.csv")
-    predicted = pl.read_csv(tmp_path / "p.csv")["kind"].to_numpy()
+    written = pl.read_csv(tmp_path / "p.csv")
+    predicted = written["kind"].to_numpy()
     true = pl.read_csv(shelf / "animals.csv")["kind"].to_numpy()
     names = ["ant", "bee", "cat"]
     matrix = [[int(((true == a) & (predicted == b)).sum()) for b in names] for a in names]
     assert found["confusion"] == matrix and found["rows"] == 80
     assert found["metrics"]["accuracy"] == pytest.approx((true == predicted).mean())
+    chances = [row[f"probability_{name}"] for row, name in zip(written.rows(named=True), true, strict=True)]
+    assert found["metrics"]["loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-5)
     for entry in found["classes"]:
         name = entry["class"]
         hits = ((true == name) & (predicted == name)).sum()

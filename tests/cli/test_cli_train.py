@@ -17,7 +17,7 @@ from fluxion.io.files import read_metadata
 def test_a_classification_says_what_it_does_and_keeps_it(shelf):
     said = (shelf / "animals.txt").read_text()
     assert "80 rows, 4 columns" in said
-    assert "kind: classification with 3 classes (ant 21, bee 22, cat 21)" in said
+    assert "kind: classification with 3 classes (ant 22, bee 21, cat 21)" in said
     assert "64 rows for training, 16 for validation (every class in proportion)" in said
     assert "id: not used, whole numbers that count the rows" in said
     assert "epoch 30/30  loss" in said and "\x1b" not in said and "\r" not in said
@@ -222,21 +222,21 @@ def test_data_errors(cli, tmp_path, args, message):
     assert result.stdout == "" and not (tmp_path / "runs").exists()
 
 
-def test_control_characters_do_not_reach_the_terminal(cli, tmp_path):
+def test_control_characters_do_not_reach_the_terminal(drawing_cli, tmp_path):
     header, rows = animals()
     write_csv(tmp_path / "t.csv", header, [[*row[:3], row[3] + "\x1b[2J"] for row in rows])
-    result = cli("train", "t.csv", "--target", "kind", "--epochs", 1)
+    result = drawing_cli("train", "t.csv", "--target", "kind", "--epochs", 1)
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output and "ant\\x1b[2J" in result.stdout
 
 
-def test_a_run_is_replaced_only_when_asked(cli, tmp_path):
-    assert cli("train", "iris", "--epochs", 1, "--out", "r").exit_code == 0
+def test_a_run_is_replaced_only_when_asked(drawing_cli, tmp_path):
+    assert drawing_cli("train", "iris", "--epochs", 1, "--out", "r").exit_code == 0
     first = (tmp_path / "r/model.safetensors").read_bytes()
-    assert cli("train", "iris", "--epochs", 1, "--out", "r", "--seed", 1).exit_code == 2
+    assert drawing_cli("train", "iris", "--epochs", 1, "--out", "r", "--seed", 1).exit_code == 2
     assert (tmp_path / "r/model.safetensors").read_bytes() == first
     write_csv(tmp_path / "p.csv", *prices(20))
-    result = cli("train", "p.csv", "--target", "price", "--epochs", 1, "--out", "r", "--overwrite")
+    result = drawing_cli("train", "p.csv", "--target", "price", "--epochs", 1, "--out", "r", "--overwrite")
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "r/confusion.png").exists() and (tmp_path / "r/prediction.png").exists()
 

@@ -62,8 +62,14 @@ def test_an_optimizer_is_continued():
 
 
 @pytest.mark.parametrize(
-    "loss", [fx.logitcrossentropy, cross, lambda m, x, y: (cross(m, x, y), "aux"), lambda p, y: (fx.logitcrossentropy(p, y), p)]
-)  # fmt: skip
+    "loss",
+    [
+        fx.logitcrossentropy,
+        cross,
+        lambda m, x, y: (cross(m, x, y), "aux"),
+        lambda p, y: (fx.logitcrossentropy(p, y), p),
+    ],
+)
 def test_a_loss_may_be_of_the_prediction_or_of_the_model(loss):
     model, plain = mlp(), mlp()
     history = fit(model, in_batches(X, Y), loss=loss, validation=(X, Y))
@@ -111,9 +117,7 @@ def as_list_batches(x, y):
 def test_a_generator_is_one_epoch():
     model = mlp()
     assert len(fit(model, (batch for batch in in_batches(X, Y)))) == 1
-    with pytest.raises(
-        fx.DataError, match="at least one batch in epoch 2, got none. A generator lasts for one"
-    ) as caught:
+    with pytest.raises(fx.DataError, match="A generator lasts for one") as caught:
         fit(model, (batch for batch in in_batches(X, Y)), epochs=3)
     assert len(caught.value.history) == 1
 
@@ -305,7 +309,7 @@ def test_a_schedule_is_the_learning_rate_from_here_on():
         ({"callbacks": fx.EarlyStopping()}, fx.ArgumentError, r"Write \[callback\]"),
         ({"callbacks": [fx.EarlyStopping]}, fx.ArgumentError, r"Write EarlyStopping\(\)"),
         ({"optimizer": "adam"}, fx.FluxionError, "expected a rule"),
-        ({"loss": "mse"}, fx.ArgumentError, "expected a loss function, got 'mse'"),
+        ({"loss": "mse"}, fx.ArgumentError, "expected a function such as fx.logitcrossentropy, got 'mse'"),
         ({"loss": lambda p: 0.0}, fx.ArgumentError, "got one of 1 arguments"),
         ({"data": in_batches(X, Y), "batch_size": 3}, fx.ArgumentError, "batch_size=3 is for arrays"),
         ({"data": in_batches(X, Y), "validation": 0.1}, fx.ArgumentError, "Give validation data of its own"),
