@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-collect_ignore = ["conftest.py", "make_reference.py"]  # no pages; the other conftest has the same module name
+collect_ignore = ["make_reference.py"]  # no page
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,8 @@ def text() -> str:
     lines = [
         "# Reference",
         "",
-        "Every public name, by family. `help(fx.name)` gives the whole text: formula, shapes, arguments, errors, example.",
+        "Every public name, by family. `help(fx.name)` gives the whole text: formula, shapes, arguments, errors,",
+        "an example.",
         "This page is written from the docstrings by `make reference`.",
         "",
     ]

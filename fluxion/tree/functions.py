@@ -201,7 +201,7 @@ class PartialKind(Kind):
 
     def write(self, obj: functools.partial[Any], step: Step, value: Any) -> None:
         now = self.make(type(obj), [(place, value if place == step else old) for place, old in self.children(obj)])
-        obj.__setstate__((now.func, now.args, now.keywords, vars(obj)))
+        obj.__setstate__((now.func, now.args, now.keywords, vars(obj)))  # type: ignore[attr-defined]
 
 
 CELL, FUNCTION, NAMESPACE, MODULE, METHOD, PARTIAL = (

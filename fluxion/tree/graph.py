@@ -260,7 +260,12 @@ def _must_stay_concrete(node: Node) -> bool:
 
 def _is_dead(value: Any) -> bool:
     """Whether a tracer belongs to a trace that is over."""
-    return isinstance(value, jax.core.Tracer) and not value._trace.is_valid()
+    try:
+        if isinstance(value, jax.core.Tracer):
+            jax.numpy.copy(value)
+    except jax.errors.UnexpectedTracerError:
+        return True
+    return False
 
 
 jax.tree_util.register_pytree_node(

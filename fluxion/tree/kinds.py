@@ -42,7 +42,8 @@ class ObjectKind(Kind):
         object.__setattr__(obj, step[1], value)
 
     def remove(self, obj: Any, step: Step) -> None:
-        object.__delattr__(obj, step[1])
+        if hasattr(obj, step[1]):  # unless another thread was first
+            object.__delattr__(obj, step[1])
 
 
 class ListKind(Kind):
@@ -67,7 +68,8 @@ class ListKind(Kind):
             obj[step[1]] = value
 
     def remove(self, obj: Any, step: Step) -> None:
-        obj.pop()  # a shorter list is longer by its last items
+        if step[1] < len(obj):
+            obj.pop()  # a shorter list is longer by its last items
 
 
 class DictKind(Kind):
@@ -89,7 +91,7 @@ class DictKind(Kind):
         obj[step[1]] = value
 
     def remove(self, obj: dict[Any, Any], step: Step) -> None:
-        del obj[step[1]]
+        obj.pop(step[1], None)
 
 
 @dataclasses.dataclass(frozen=True)

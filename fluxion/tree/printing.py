@@ -32,10 +32,10 @@ def compact(value: Any) -> str:
     """One line: the constructor call of a layer, the name of a function, the shape of an array."""
     if is_array(value):
         return f"array({_dtype(value)}[{','.join(map(str, value.shape))}])"
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType) or _is_named_callable(value):
-        return str(value.__name__)
     if isinstance(value, types.MethodType):
         return f"{compact(value.__self__)}.{value.__name__}"
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType) or _is_named_callable(value):
+        return str(value.__name__)
     if isinstance(value, functools.partial):
         parts = [compact(value.func), *map(compact, value.args)]
         return f"partial({', '.join([*parts, *(f'{k}={compact(v)}' for k, v in value.keywords.items())])})"

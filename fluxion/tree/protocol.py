@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import sys
 from collections.abc import Hashable
 from typing import Any
@@ -60,9 +61,9 @@ def static_key(value: Any) -> Hashable:
     cls = type(value)
     if cls is float:
         return cls, value.hex()
-    if cls is list or cls is tuple:
+    if isinstance(value, (list, collections.deque)) or cls is tuple:
         return cls, tuple(map(static_key, value))
-    if cls is dict:
+    if isinstance(value, dict):
         return cls, tuple((static_key(key), static_key(item)) for key, item in value.items())
     try:
         hash(value)

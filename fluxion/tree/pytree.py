@@ -92,7 +92,7 @@ def _unflatten(cls: type, aux: Compared, children: tuple[Any, ...]) -> Any:
     names, static = aux.value
     layer: Any = object.__new__(cls)
     values = vars(layer)
-    values.update(static)
+    values.update((name, _own(value)) for name, value in static)
     memory = {}
     for name, child in zip(names, children, strict=True):
         values[name] = _value(child)
@@ -126,7 +126,7 @@ def _child(value: Any) -> Any:
 def _value(child: Any) -> Any:
     """The value that a pytree made by `_child` stands for, whatever its leaves are now."""
     if isinstance(child, Fixed):
-        return child.value
+        return _own(child.value)
     if isinstance(child, Items):
         return child.cls(zip(child.keys, map(_value, child.values), strict=True))
     if isinstance(child, Part):
@@ -136,6 +136,11 @@ def _value(child: Any) -> Any:
     if isinstance(child, tuple):
         return tuple.__new__(type(child), map(_value, child))
     return child
+
+
+def _own(value: Any) -> Any:
+    """A copy of a list or dict, so that what a call adds to it never reaches the layer that JAX was given."""
+    return scan(value).rebuilt([]) if isinstance(value, (list, dict, collections.deque)) else value
 
 
 def _is_regular(child: Any) -> bool:

@@ -110,6 +110,7 @@ GOOD = idx((2, 3), bytes(range(6)))
         (gzip.compress(idx((2**32 - 1,) * 4, b"")), "at byte 4 .*more than .* bytes can unpack to"),
         (gzip.compress(idx((2**31,), b"abc")), "2147483648 bytes, more than"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # the bytes hold the time of their packing
 )
 def test_damaged_idx_files(tmp_path, packed, message):
     file = tmp_path / "a.gz"

@@ -1,96 +1,85 @@
-"""trainmode, testmode, auto, istraining: which layers they reach, and that they undo one another."""
+"""Training and test mode, and the streams of random numbers."""
 
-import dataclasses
+import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fluxion as fx
-from fluxion.transform.modes import gradient_mode
-from fluxion.tree.layer import Layer
 
 
-class Noisy(Layer):
-    training: bool | None = None
+def test_mode_is_automatic_and_can_be_overridden():
+    model = fx.Chain(fx.Dropout(0.5), fx.Chain(fx.BatchNorm(3)))
+    drop, norm = model.layers[0], model.layers[1].layers[0]
 
-    def __call__(self, x):
-        return x + fx.istraining(self)
+    def inside():
+        seen = []
+        fx.gradient(lambda x: seen.append((fx.istraining(drop), fx.istraining(norm))) or x, 1.0)
+        return seen[0]
 
-
-@dataclasses.dataclass
-class Plain:
-    inner: Noisy
-    training: bool | None = None
-
-    def __call__(self, x):
-        return self.inner(x) + 10 * fx.istraining(self)
-
-
-def test_the_mode_is_whether_a_gradient_is_taken():
-    layer = Noisy()
-    assert layer(0) == 0
-    with gradient_mode(True):
-        assert layer(0) == 1
-        assert fx.testmode(layer)(0) == 0
-    assert fx.trainmode(layer)(0) == 1
-    assert fx.auto(layer)(0) == 0
+    assert not fx.istraining(drop) and inside() == (True, True)
+    assert fx.testmode(model) is model
+    assert inside() == (False, False)
+    fx.trainmode(norm)
+    assert fx.istraining(norm) and inside() == (False, True)
+    fx.auto(model)
+    assert inside() == (True, True) and not fx.istraining(norm)
+    assert "training" not in vars(drop)  # the same pytree as one that was never asked
+    assert jax.tree.structure(fx.Dropout(0.5)) == jax.tree.structure(drop)
 
 
-def test_every_layer_that_has_a_mode_is_reached():
-    inside = Noisy()
-    model = fx.Chain(
-        fx.Parallel(jnp.add, a=inside, b=fx.Chain(fx.Dropout(0.5))),
-        fx.SkipConnection(fx.BatchNorm(3), jnp.add),
-        lambda x: inside(x),
-        Plain(Noisy()),
-        fx.Dense(3, 2),
-    )
-    for change, mode in ((fx.trainmode, True), (fx.testmode, False), (fx.auto, None)):
-        assert change(model) is model
-        parts = [inside, model[0]["b"][0], model[1].layer, model[3], model[3].inner]
-        assert [part.training for part in parts] == [mode] * 5
-    assert not hasattr(model[4], "training")
+@pytest.mark.parametrize("differentiate", [fx.gradient, fx.withgradient, fx.pullback, fx.jacobian, fx.hessian])
+def test_every_derivative_counts_as_training(differentiate):
+    seen = []
+    differentiate(lambda x: [seen.append(fx.within_gradient()), x**2][1], 2.0)
+    assert set(seen) == {True} and not fx.within_gradient()
+    with pytest.raises(ValueError, match="stop"):
+        differentiate(lambda x: [][0] if seen is None else (_ for _ in ()).throw(ValueError("stop")), 2.0)
+    assert not fx.within_gradient()
 
 
-def test_auto_leaves_no_trace():
-    layer = fx.BatchNorm(3)
-    assert jax.tree.structure(fx.auto(fx.testmode(layer))) == jax.tree.structure(fx.BatchNorm(3))
-    assert "training" not in vars(layer)
-    plain = fx.auto(fx.trainmode(Plain(Noisy())))
-    assert plain.training is None and plain(0) == 0
+def test_a_mode_belongs_to_its_thread():
+    seen = []
+
+    def f(x):
+        thread = threading.Thread(target=lambda: seen.append(fx.within_gradient()))
+        thread.start()
+        thread.join()
+        return x
+
+    fx.gradient(f, 1.0)
+    assert seen == [False]
 
 
-def test_a_part_of_a_model_alone():
-    model = fx.Chain(fx.BatchNorm(3), fx.BatchNorm(3))
-    fx.testmode(model[0])
-    with gradient_mode(True):
-        model(jnp.ones((2, 3)) * 5)
-    assert not model[0].mean.any() and model[1].mean.any()
+def test_seeds_and_streams():
+    fx.seed(7)
+    a, b = fx.randn(4), fx.randn(4)
+    fx.seed(7)
+    np.testing.assert_array_equal(a, fx.randn(4))
+    with fx.randomness(jax.random.key(1)):
+        inner = fx.randn(4)
+        with fx.randomness(jax.random.key(2)):
+            fx.randn(4)
+        second = fx.randn(4)
+    np.testing.assert_array_equal(b, fx.randn(4))  # the block drew nothing from the default stream
+    with fx.randomness(jax.random.key(1)):
+        np.testing.assert_array_equal(inner, fx.randn(4))
+        np.testing.assert_array_equal(second, fx.randn(4))
+    assert not np.array_equal(a, b) and not np.array_equal(inner, second)
 
 
-def test_closures_and_what_has_no_mode():
-    layer = Noisy()
-    f = fx.trainmode(lambda x: layer(x))
-    assert f(0) == 1
-    dense = fx.Dense(2, 2)
-    assert fx.testmode(dense) is dense
-    assert fx.trainmode([layer, "text", 3])[0] is layer
+def test_a_seed_inside_a_trace_leaves_no_tracer():
+    jax.jit(lambda x: (fx.seed(3), fx.randn(2))[1] * x)(1.0)
+    first = fx.randn(2)
+    fx.seed(3)
+    fx.randn(2)
+    np.testing.assert_array_equal(first, fx.randn(2))
 
 
-def test_the_compiled_call_keeps_the_mode_of_its_layer():
-    run = jax.jit(lambda m, x: m(x))
-    layer = fx.BatchNorm(2)
-    x = jnp.array([[0.0, 1.0], [2.0, 5.0]])
-    quiet, active = run(layer, x), run(fx.trainmode(layer), x)
-    assert not jnp.allclose(quiet, active)
-    assert jnp.allclose(run(fx.auto(layer), x), quiet)
-
-
-@pytest.mark.parametrize("mode", [fx.trainmode, fx.testmode])
-def test_the_mode_is_copied_with_the_model(mode):
-    import copy
-
-    layer = mode(fx.Dropout(0.5))
-    assert fx.istraining(copy.deepcopy(layer)) is (mode is fx.trainmode)
-    assert fx.istraining(jax.tree.map(lambda a: a, layer)) is (mode is fx.trainmode)
+def test_masks_of_a_gradient_are_fresh_per_call():
+    drop, x = fx.Dropout(0.5), jnp.ones(64)
+    masks = [fx.gradient(lambda x: drop(x).sum(), x)[0] for _ in range(2)]
+    assert not np.array_equal(*masks)
+    np.testing.assert_array_equal(drop(x), x)
