@@ -3,7 +3,6 @@
 This is the catalogue, in the order of the documentation: `import fluxion as fx` and everything is `fx.name`.
 """
 
-
 # Containers
 from fluxion.layers import Chain, Maxout, Parallel, PairwiseFusion, SkipConnection, activations
 
@@ -178,8 +177,13 @@ from fluxion.data import (
 
 # Training
 from fluxion.train import History, evaluate, fit, predict, train, trainstep
-from fluxion.train.callbacks import Callback, CSVLogger, EarlyStopping, FitContext, ReduceOnPlateau, patience, throttle
+from fluxion.train.callbacks import Callback, FitContext
+from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
+from fluxion.train.throttle import patience, throttle
 from fluxion.train.metrics import accuracy, confusion_matrix, r2_score, topk_accuracy
+
+# Files
+from fluxion.io import load, loadmodel, save
 
 # Errors
 from fluxion.errors import (
@@ -193,9 +197,6 @@ from fluxion.errors import (
     StateError,
 )
 from fluxion.version import __version__
-
-# Models on disk
-from fluxion.io import load, loadmodel, save
 
 __all__ = [
     "AMSGrad",

@@ -32,7 +32,7 @@ def keep_compiled_programs() -> None:
     import jax
 
     folder = cache_folder()
-    if folder is None or jax.config.jax_compilation_cache_dir is not None:
+    if folder is None or jax.config.read("jax_compilation_cache_dir") is not None:
         return
     folder = folder / "compiled"
     try:

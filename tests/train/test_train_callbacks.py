@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fluxion as fx
-from fluxion.train import callbacks as callbacks_file
+from fluxion.train import throttle as throttle_file
 from fluxion.train.callbacks import Callbacks
 
 NAN, INF = math.nan, math.inf
@@ -300,7 +300,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(callbacks_file, "time", clock)
+    monkeypatch.setattr(throttle_file, "time", clock)
     return clock
 
 
