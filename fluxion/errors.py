@@ -44,7 +44,8 @@ class ShapeError(FluxionError, ValueError):
     >>> fx.mse(jnp.ones((3, 1)), jnp.ones(3))
     Traceback (most recent call last):
         ...
-    fluxion.errors.ShapeError: mse: expected a target of shape (3, 1), got (3,). Reshape one of them; losses never broadcast.
+    fluxion.errors.ShapeError: mse: expected a target of shape (3, 1), got (3,).
+    Reshape one of them; losses never broadcast.
     """
 
 

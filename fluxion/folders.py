@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path | None:
-    """Where Fluxion may keep files between runs: `FLUXION_CACHE` if set (`off` for nowhere), else the system's place."""
+    """Where Fluxion may keep files between runs: `FLUXION_CACHE` (`off` for nowhere), or the system's place."""
     chosen = os.environ.get("FLUXION_CACHE")
     if chosen:
         return None if chosen == "off" else Path(chosen).expanduser()
@@ -32,7 +32,7 @@ def keep_compiled_programs() -> None:
     import jax
 
     folder = cache_folder()
-    if folder is None or jax.config.read("jax_compilation_cache_dir") is not None:
+    if folder is None or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     folder = folder / "compiled"
     try:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fluxion.data.loader import DataLoader
-from fluxion.errors import ArgumentError, DataError, ShapeError
+from fluxion.errors import ArgumentError, DataError, ShapeError, user_frames
 from fluxion.train.step import Objective, as_arguments, as_batch
 from fluxion.transform.compile import jit
 from fluxion.transform.modes import gradient_mode
@@ -19,6 +19,7 @@ Metric = Callable[[Any, Any], Any]
 Metrics = Sequence[Metric] | Mapping[str, Metric]
 
 
+@user_frames
 def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
     """The outputs of the model for `inputs`, in test mode, batch by batch, as numpy arrays.
 
@@ -58,6 +59,7 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
 
 
+@user_frames
 def evaluate(
     model: Any, data: Any, *, loss: Callable[..., Any], metrics: Metrics = (), batch_size: int = 256
 ) -> dict[str, float]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.data.splits import splitobs
-from fluxion.errors import ArgumentError, DataError, StateError
+from fluxion.errors import ArgumentError, DataError, StateError, user_frames
 from fluxion.optim.optimizer import Optimizer, adjust, setup
 from fluxion.optim.rules import Adam
 from fluxion.train.callbacks import Callback, Callbacks, FitContext
@@ -29,6 +29,7 @@ from fluxion.transform.sizes import autosize
 from fluxion.tree.graph import scan
 
 
+@user_frames
 def fit(
     model: Any,
     data: Any,

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fluxion.errors import ArgumentError
+from fluxion.errors import ArgumentError, user_frames
 from fluxion.optim.optimizer import Optimizer
 from fluxion.train.step import Objective, Training
 
 
+@user_frames
 def trainstep(loss: Callable[..., Any], model: Any, batch: Any, opt: Optimizer, *, check: bool = True) -> float:
     """Take one step on one batch; returns the loss before the step. Changes `model` and `opt`.
 
@@ -41,6 +42,7 @@ def trainstep(loss: Callable[..., Any], model: Any, batch: Any, opt: Optimizer, 
     return float(training.results[0][0])
 
 
+@user_frames
 def train(
     loss: Callable[..., Any], model: Any, data: Iterable[Any], opt: Optimizer, *, check: bool = True
 ) -> np.ndarray:

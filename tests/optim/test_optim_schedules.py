@@ -1,7 +1,7 @@
 """Schedules against torch's, optax's and closed forms."""
 
-import math
 import dataclasses
+import math
 import warnings
 
 import optax
