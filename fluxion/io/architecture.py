@@ -22,8 +22,9 @@ from fluxion.io.catalogue import catalogue, is_init, is_initializer
 from fluxion.io.tensors import NAMES
 from fluxion.ops.initializers import Initializer, zeros
 from fluxion.transform.randomness import randomness
-from fluxion.tree.graph import Graph, is_array, scan
+from fluxion.tree.graph import Graph, is_array
 from fluxion.tree.layer import Layer
+from fluxion.tree.walk import scan
 
 MAX_LAYERS = 100_000
 MAX_DEPTH = 100  # layers within layers

@@ -24,10 +24,12 @@ from fluxion.optim.base import LearningRate, Rule, check_learning_rate, owns_lea
 from fluxion.optim.chain import AccumGrad, OptimizerChain, check_rule, flat, show
 from fluxion.optim.plan import Group, Plan
 from fluxion.transform.gradient import Gradients
-from fluxion.tree.graph import Identity, LeafRef, _extend, scan
+from fluxion.tree.graph import LeafRef, _extend
 from fluxion.tree.layer import path_of
 from fluxion.tree.model import set_trainables, trainables, with_trainables
+from fluxion.tree.protocol import Identity
 from fluxion.tree.selectors import describe, select
+from fluxion.tree.walk import scan
 
 if TYPE_CHECKING:
     import optax

@@ -27,7 +27,7 @@ import numpy as np
 from fluxion.errors import ShapeError
 from fluxion.optim.base import Rule, owns_learning_rate
 from fluxion.optim.chain import EMA, AccumGrad
-from fluxion.tree.graph import Identity
+from fluxion.tree.protocol import Identity
 
 if TYPE_CHECKING:
     import optax

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import DataError, DTypeError, FluxionError, NonFiniteError
-from fluxion.tree.graph import Static, _extend, scan
+from fluxion.tree.graph import Static, _extend
 from fluxion.tree.layer import observing
 from fluxion.tree.printing import compact
+from fluxion.tree.walk import scan
 
 if TYPE_CHECKING:
     from fluxion.train.step import StepProgram

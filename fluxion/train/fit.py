@@ -26,7 +26,7 @@ from fluxion.train.progress import Progress
 from fluxion.train.step import Objective, Training, as_arguments, as_batch
 from fluxion.transform.randomness import next_seed
 from fluxion.transform.sizes import autosize
-from fluxion.tree.graph import scan
+from fluxion.tree.walk import scan
 
 
 @user_frames

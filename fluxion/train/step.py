@@ -27,7 +27,9 @@ from fluxion.transform.compile import ProgramCache, shapes_of
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed, randomness
-from fluxion.tree.graph import PARAMETER, Changes, Graph, Working, scan_call
+from fluxion.tree.changes import Changes, find_changes
+from fluxion.tree.graph import PARAMETER, Graph, Working
+from fluxion.tree.walk import scan_call
 
 log = logging.getLogger("fluxion")
 
@@ -103,7 +105,7 @@ class StepProgram:
             working = self.template.build(self.with_active(leaves, trained))
             loss, metrics = self.call(working, key, batch)
             replaced: dict[int, Any] = {}
-            others = working.changes(replaced)
+            others = find_changes(working, replaced)
             return loss, (metrics, replaced, others)
 
         trained = [leaves[i] for i in self.active]

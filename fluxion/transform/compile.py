@@ -25,9 +25,11 @@ from fluxion.folders import keep_compiled_programs
 from fluxion.transform.modes import gradient_mode, within_gradient
 from fluxion.transform.randomness import next_key, randomness
 from fluxion.transform.sizes import is_sizing
-from fluxion.tree.graph import Changes, Graph, Place, scan_call
+from fluxion.tree.changes import Changes, find_changes
+from fluxion.tree.graph import Graph, Place
 from fluxion.tree.layer import is_observed
 from fluxion.tree.printing import compact
+from fluxion.tree.walk import program_key, scan_call
 
 
 class Templated(Protocol):
@@ -53,14 +55,14 @@ class ProgramCache(Generic[T]):
         self.varying: collections.deque[tuple[Hashable, frozenset[Place], Hashable, T]] = collections.deque(maxlen=size)
 
     def get(self, graph: Graph, settings: Hashable, make: Callable[[], T]) -> T:
-        key = graph.key(), settings
+        key = program_key(graph), settings
         with self.lock:
             if key not in self.programs:
                 keep_compiled_programs()
                 similar = (
                     program
                     for its_settings, ignored, rest, program in self.varying
-                    if its_settings == settings and rest == graph.key(ignored) and _fits(program, graph)
+                    if its_settings == settings and rest == program_key(graph, ignored) and _fits(program, graph)
                 )
                 self.programs[key] = next(similar, None) or make()
                 while len(self.programs) > self.size:
@@ -74,7 +76,7 @@ class ProgramCache(Generic[T]):
     def varies(self, graph: Graph, settings: Hashable, places: frozenset[Place], program: T) -> None:
         """Know the program whatever Python values are at `places`: its own trace changed them (a counter, a log)."""
         with self.lock:
-            self.varying.append((settings, places, graph.key(places), program))
+            self.varying.append((settings, places, program_key(graph, places), program))
 
 
 def shapes_of(*args: Any) -> tuple[Any, ...]:
@@ -145,7 +147,7 @@ class Program:
         self.example = shapes_of(leaves, key)
         self.draws = self.draws or stream.count > 0
         self.traces += 1
-        return working.changes(result=out)
+        return find_changes(working, result=out)
 
     def __call__(self, leaves: list[Any]) -> Changes:
         drew = self.draws

@@ -17,23 +17,20 @@ import numpy as np
 
 from fluxion.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode
+from fluxion.tree.changes import Changes, find_changes, running
 from fluxion.tree.graph import (
     CAPTURED,
     PARAMETER,
-    Changes,
     Graph,
     NodeRef,
     Ref,
     Static,
     is_array,
     is_floating,
-    running,
-    scan,
-    scan_call,
-    spread_liveness,
 )
 from fluxion.tree.kinds import OBJECT, kind_of
 from fluxion.tree.layer import Layer, Param
+from fluxion.tree.walk import scan, scan_call, spread_liveness
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -117,7 +114,7 @@ def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Chang
     function, *args = working.roots
     with gradient_mode(True), running(working):
         out = function(*args)
-    return out, working.changes(result=out)
+    return out, find_changes(working, result=out)
 
 
 def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[Any, ...]:

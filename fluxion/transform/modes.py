@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TypeVar
 
-from fluxion.tree.graph import scan
+from fluxion.tree.walk import scan
 
 Model = TypeVar("Model")
 

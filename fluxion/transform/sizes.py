@@ -16,8 +16,9 @@ import numpy as np
 
 from fluxion.errors import ArgumentError, StateError
 from fluxion.transform.randomness import randomness
-from fluxion.tree.graph import Working, scan, scan_call
+from fluxion.tree.graph import Working
 from fluxion.tree.layer import Layer
+from fluxion.tree.walk import scan, scan_call
 
 _sizing: ContextVar[bool] = ContextVar("fluxion_sizing", default=False)
 

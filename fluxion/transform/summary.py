@@ -8,9 +8,10 @@ import jax
 
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.sizes import ShapeLike, abstract_call, abstract_inputs, autosize
-from fluxion.tree.graph import BUFFER, PARAMETER, Working, is_array, scan
+from fluxion.tree.graph import BUFFER, PARAMETER, Working, is_array
 from fluxion.tree.layer import Layer, observing
 from fluxion.tree.printing import compact, count_bytes, count_elements
+from fluxion.tree.walk import scan
 
 
 class Row(NamedTuple):

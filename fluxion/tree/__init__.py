@@ -1,6 +1,6 @@
 """What a model is: walking it, rebuilding it, naming its parts, printing it."""
 
-from fluxion.tree.graph import Graph, scan, scan_call
+from fluxion.tree.graph import Graph
 from fluxion.tree.layer import Layer, Param, path_of
 from fluxion.tree.model import (
     bf16,
@@ -19,6 +19,7 @@ from fluxion.tree.model import (
     trainables,
     with_trainables,
 )
+from fluxion.tree.walk import scan, scan_call
 
 __all__ = [
     "Graph",

@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import jax
 
 from fluxion.errors import FluxionError
-from fluxion.tree.graph import is_array, scan
+from fluxion.tree.graph import is_array
 from fluxion.tree.printing import compact, long_form
 from fluxion.tree.pytree import register_layer
+from fluxion.tree.walk import scan
 
 
 class Layer:

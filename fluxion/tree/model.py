@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, ShapeError, StateError, nearest
-from fluxion.tree.graph import PARAMETER, Graph, LeafRef, NodeRef, _extend, is_floating, scan
+from fluxion.tree.graph import PARAMETER, Graph, LeafRef, NodeRef, _extend, is_floating
 from fluxion.tree.printing import compact
+from fluxion.tree.walk import scan
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -21,8 +21,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from fluxion.tree.graph import BUFFER, PARAMETER, Graph, is_array, scan
+from fluxion.tree.graph import BUFFER, PARAMETER, Graph, is_array
 from fluxion.tree.kinds import OBJECT
+from fluxion.tree.walk import scan
 
 COMMENT_COLUMN = 40
 

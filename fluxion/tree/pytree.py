@@ -17,9 +17,10 @@ from typing import Any
 
 import jax
 
-from fluxion.tree.graph import Graph, is_array, scan
+from fluxion.tree.graph import Graph, is_array
 from fluxion.tree.kinds import PYTREE_MEMORY, kind_of
 from fluxion.tree.protocol import static_key
+from fluxion.tree.walk import scan
 
 
 class Compared:

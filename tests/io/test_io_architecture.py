@@ -15,8 +15,8 @@ import fluxion.layers
 from fluxion.io.architecture import build, describe
 from fluxion.io.catalogue import catalogue
 from fluxion.transform.randomness import next_key
-from fluxion.tree.graph import scan
 from fluxion.tree.model import aliases
+from fluxion.tree.walk import scan
 
 
 def rebuilt(model):

@@ -9,8 +9,8 @@ import pytest
 
 import fluxion as fx
 from fluxion.transform.sizes import autosize, outputsize
-from fluxion.tree.graph import scan
 from fluxion.tree.model import bf16, f16, f32, f64, load_state, state, trainables, with_trainables
+from fluxion.tree.walk import scan
 
 TOLERANCE = {np.float32: 1e-4, np.float16: 2e-2, jnp.bfloat16: 1e-1}
 
