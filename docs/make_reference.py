@@ -16,7 +16,7 @@ def groups() -> list[tuple[str, list[str]]]:
     """The catalogue's headings, each with its names."""
     found: list[tuple[str, list[str]]] = []
     source = pathlib.Path(fx.__file__).read_text().split("__all__ =")[0]
-    for line in source.splitlines():
+    for line in map(str.strip, source.splitlines()):
         if line.startswith("# "):
             found.append((line[2:], []))
         elif found:

@@ -1,7 +1,13 @@
 """Fluxion: models are callables, gradients have the shape of their model, whole steps are compiled by XLA.
 
-This is the catalogue, in the order of the documentation: `import fluxion as fx` and everything is `fx.name`.
+This is the catalogue: `import fluxion as fx`, and everything is `fx.name`.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 
 # Containers
 from fluxion.layers import Chain, Maxout, Parallel, PairwiseFusion, SkipConnection, activations
@@ -123,67 +129,8 @@ from fluxion.transform.compile import jit
 from fluxion.transform.modes import auto, istraining, testmode, trainmode, within_gradient
 from fluxion.transform.randomness import randomness, seed
 
-# Optimizers
-from fluxion.optim import (
-    AccumGrad,
-    AdaBelief,
-    AdaDelta,
-    AdaGrad,
-    Adam,
-    AdaMax,
-    AdamW,
-    AMSGrad,
-    ClipGlobalNorm,
-    ClipGrad,
-    ClipNorm,
-    Descent,
-    EMA,
-    Lion,
-    Momentum,
-    NAdam,
-    Nesterov,
-    OAdam,
-    Optimizer,
-    OptimizerChain,
-    RAdam,
-    RMSProp,
-    Rprop,
-    SignDecay,
-    WeightDecay,
-    adjust,
-    averaged,
-    freeze,
-    schedules,
-    setup,
-    thaw,
-    update,
-)
-
-# Data
-from fluxion.data import (
-    DataLoader,
-    TableEncoder,
-    batch,
-    datasets,
-    kfolds,
-    normalize,
-    onecold,
-    onehot,
-    onehotbatch,
-    read_table,
-    splitobs,
-    unbatch,
-)
-
-# Training
-from fluxion.train import History, evaluate, fit, predict, train, trainstep
-from fluxion.train.callbacks import Callback, FitContext
-from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
-from fluxion.train.throttle import patience, throttle
-from fluxion.train.metrics import accuracy, confusion_matrix, r2_score, topk_accuracy
-
-# Files
-from fluxion.io import load, loadmodel, save
+# The training loop
+from fluxion.train import train, trainstep
 
 # Errors
 from fluxion.errors import (
@@ -195,8 +142,74 @@ from fluxion.errors import (
     NonFiniteError,
     ShapeError,
     StateError,
+    nearest,
 )
 from fluxion.version import __version__
+
+if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
+    # Optimizers
+    from fluxion.optim import (
+        AccumGrad,
+        AdaBelief,
+        AdaDelta,
+        AdaGrad,
+        Adam,
+        AdaMax,
+        AdamW,
+        AMSGrad,
+        ClipGlobalNorm,
+        ClipGrad,
+        ClipNorm,
+        Descent,
+        EMA,
+        Lion,
+        Momentum,
+        NAdam,
+        Nesterov,
+        OAdam,
+        Optimizer,
+        OptimizerChain,
+        RAdam,
+        RMSProp,
+        Rprop,
+        SignDecay,
+        WeightDecay,
+        adjust,
+        averaged,
+        freeze,
+        schedules,
+        setup,
+        thaw,
+        update,
+    )
+
+    # Data
+    from fluxion.data import (
+        DataLoader,
+        TableEncoder,
+        batch,
+        datasets,
+        kfolds,
+        normalize,
+        onecold,
+        onehot,
+        onehotbatch,
+        read_table,
+        splitobs,
+        unbatch,
+    )
+
+    # Training
+    from fluxion.train.fit import fit
+    from fluxion.train.evaluate import evaluate, predict
+    from fluxion.train.history import History
+    from fluxion.train.metrics import accuracy, confusion_matrix, r2_score, topk_accuracy
+    from fluxion.train.callbacks import Callback, FitContext
+    from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
+    from fluxion.train.throttle import patience, throttle
+
+    # Files
+    from fluxion.io import load, loadmodel, save
 
 __all__ = [
     "AMSGrad",
@@ -383,3 +396,30 @@ __all__ = [
     "xlogy",
     "zeros",
 ]
+
+# Importing Fluxion is to cost little more than importing JAX: these wait until one of their names is used.
+_LATER = (
+    "fluxion.optim",
+    "fluxion.data",
+    "fluxion.train.fit",
+    "fluxion.train.evaluate",
+    "fluxion.train.history",
+    "fluxion.train.metrics",
+    "fluxion.train.callbacks",
+    "fluxion.train.followers",
+    "fluxion.train.throttle",
+    "fluxion.io",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in map(importlib.import_module, _LATER):
+            if name in vars(module):
+                globals()[name] = vars(module)[name]
+                return globals()[name]
+    raise AttributeError(f"module 'fluxion' has no attribute {name!r}.{nearest(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -105,9 +105,9 @@ class NonFiniteError(FluxionError, FloatingPointError):
     """
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'relu'?`, or nothing when no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """` Did you mean 'relu'?`, or nothing when no known name is close (1 is equal)."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -127,14 +127,18 @@ def user_frames(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except FluxionError as error:
-            if os.environ.get("FLUXION_TRACEBACK") == "full":
-                raise
-            notes = [note for note in getattr(error, "__notes__", ()) if "JAX has removed" not in note]
-            if hasattr(error, "__notes__"):
-                error.__notes__ = notes
-            raise error.with_traceback(_of_the_user(error.__traceback__)) from None
+            raise shortened(error) from None
 
     return entry
+
+
+def shortened(error: FluxionError) -> FluxionError:
+    """The error without the library's frames, and without JAX's note that it has left out its own."""
+    if os.environ.get("FLUXION_TRACEBACK") == "full":
+        return error
+    if hasattr(error, "__notes__"):
+        error.__notes__ = [note for note in error.__notes__ if "JAX has removed" not in note]
+    return error.with_traceback(_of_the_user(error.__traceback__))
 
 
 def _of_the_user(traceback: types.TracebackType | None) -> types.TracebackType | None:

@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, StateError, nearest
+from fluxion.errors import ArgumentError, StateError, nearest, user_frames
 from fluxion.optim.base import LearningRate, Rule, check_learning_rate, owns_learning_rate
 from fluxion.optim.chain import AccumGrad, OptimizerChain, check_rule, flat, show
 from fluxion.optim.plan import Group, Plan
 from fluxion.transform.gradient import Gradients
-from fluxion.tree.graph import LeafRef, _extend
+from fluxion.tree.graph import LeafRef, extend_path
 from fluxion.tree.layer import path_of
 from fluxion.tree.model import set_trainables, trainables, with_trainables
 from fluxion.tree.protocol import Identity
@@ -207,6 +207,7 @@ class Optimizer:
         self._rules, self._plan = rules, plan
 
 
+@user_frames
 def setup(rule: AnyRule | Mapping[Any, AnyRule], model: Any) -> Optimizer:
     """Bind a rule, or a dict `{selector: rule}`, to the parameters of `model`.
 
@@ -242,6 +243,7 @@ def setup(rule: AnyRule | Mapping[Any, AnyRule], model: Any) -> Optimizer:
     return Optimizer(pairs, model)
 
 
+@user_frames
 def update(opt: Optimizer, model: Any, grads: Any) -> None:
     """One optimizer step: changes `model` and `opt`.
 
@@ -279,6 +281,7 @@ def update(opt: Optimizer, model: Any, grads: Any) -> None:
     opt.state, opt.step = state, opt.step + 1
 
 
+@user_frames
 def adjust(opt: Optimizer, learning_rate: LearningRate | None = None, *, at: object = None, **options: Any) -> None:
     """Change the learning rate (a number or a schedule) or other options of the rules; what they remember stays.
 
@@ -322,6 +325,7 @@ def adjust(opt: Optimizer, learning_rate: LearningRate | None = None, *, at: obj
         _set_rates(opt, chosen, rate, at)
 
 
+@user_frames
 def freeze(opt: Optimizer, selector: object) -> None:
     """Stop training what `selector` selects: these parameters, and all that the rules remember of them, stay bit-equal.
 
@@ -337,6 +341,7 @@ def freeze(opt: Optimizer, selector: object) -> None:
     opt._plan = opt._plan.freezing(opt._select(selector))
 
 
+@user_frames
 def thaw(opt: Optimizer, selector: object = None) -> None:
     """Train again what was frozen, or the part of it that `selector` selects, from where it was left.
 
@@ -520,7 +525,7 @@ def _arrays_by_path(tree: Any) -> dict[str, Array]:
     for node in graph.nodes:
         for step, ref in node.children:
             if isinstance(ref, LeafRef):
-                found[_extend(node.path, step)] = graph.leaves[ref.index]
+                found[extend_path(node.path, step)] = graph.leaves[ref.index]
     return found
 
 

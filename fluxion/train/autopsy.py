@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import DataError, DTypeError, FluxionError, NonFiniteError
-from fluxion.tree.graph import Static, _extend
+from fluxion.tree.graph import Static, extend_path
 from fluxion.tree.layer import observing
 from fluxion.tree.printing import compact
 from fluxion.tree.walk import scan
@@ -92,7 +92,7 @@ def _path(model: Any, part: Any) -> str:
             return node.path
         for step, ref in node.children:
             if isinstance(ref, Static) and ref.value is part:
-                return _extend(node.path, step)
+                return extend_path(node.path, step)
     return ""
 
 

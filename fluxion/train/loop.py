@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fluxion.errors import ArgumentError, user_frames
-from fluxion.optim.optimizer import Optimizer
-from fluxion.train.step import Objective, Training
+
+if TYPE_CHECKING:
+    from fluxion.optim.optimizer import Optimizer
+    from fluxion.train.step import Training
 
 
 @user_frames
@@ -37,7 +39,7 @@ def trainstep(loss: Callable[..., Any], model: Any, batch: Any, opt: Optimizer, 
     >>> round(model.weight.item(), 4)
     0.8
     """
-    training = Training(Objective(loss), model, opt, check=check)
+    training = _training(loss, model, opt, check)
     training.run([batch])
     return float(training.results[0][0])
 
@@ -61,9 +63,15 @@ def train(
     >>> print(fx.train(lambda m, x, y: fx.mse(m(x), y), model, [(x, y), (x, y)], opt).round(2))
     [1.   0.64]
     """
-    training = Training(Objective(loss), model, opt, check=check)
+    training = _training(loss, model, opt, check)
     training.run(_batches(loss, data))
     return np.array([values[0] for values in training.results])
+
+
+def _training(loss: Callable[..., Any], model: Any, opt: Optimizer, check: bool) -> Training:
+    from fluxion.train.step import Objective, Training  # here, because `import fluxion` imports this file
+
+    return Training(Objective(loss), model, opt, check=check)
 
 
 def _batches(loss: Callable[..., Any], data: Any) -> Iterable[Any]:

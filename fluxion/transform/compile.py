@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import DTypeError
+from fluxion.errors import DTypeError, user_frames
 from fluxion.folders import keep_compiled_programs
 from fluxion.transform.modes import gradient_mode, within_gradient
 from fluxion.transform.randomness import next_key, randomness
@@ -173,6 +173,7 @@ class JitFunction:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
+    @user_frames
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_observed() or is_sizing():  # somebody looks into the model: a compiled program would not show its layers
             return self.function(*args, **kwargs)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, DTypeError, ShapeError, StateError
+from fluxion.errors import ArgumentError, DTypeError, ShapeError, StateError, user_frames
 from fluxion.transform.modes import gradient_mode
 from fluxion.tree.changes import Changes, find_changes, running
 from fluxion.tree.graph import (
@@ -49,6 +49,7 @@ class ValueAndGradient(NamedTuple):
     grad: Any
 
 
+@user_frames
 def gradient(f: Callable[..., Any], *args: Any) -> Any:
     """The gradients of a scalar function: a tuple, one entry per argument, each shaped like its argument.
 
@@ -74,6 +75,7 @@ def gradient(f: Callable[..., Any], *args: Any) -> Any:
     return withgradient(f, *args).grad
 
 
+@user_frames
 def withgradient(f: Callable[..., Any], *args: Any) -> ValueAndGradient:
     """`(value, grad)`: what `f` returns, whole tuple included, and what `gradient` returns.
 
@@ -174,6 +176,7 @@ def scalar(loss: Any) -> Any:
     return loss
 
 
+@user_frames
 def pullback(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """`(y, back)`: the value of `f`, and the function from a cotangent of `y` to the gradients of the arguments.
 
@@ -203,6 +206,7 @@ def _as_cotangent(out: Any, cotangent: Any) -> Any:
     return jnp.asarray(cotangent, out.dtype)
 
 
+@user_frames
 def jacobian(f: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
     """The derivatives of an array-valued function: one entry per argument, of shape `(*out, *in)` for arrays.
 
@@ -230,6 +234,7 @@ def jacobian(f: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
     return _like_arguments(graph, wanted, jacobians)
 
 
+@user_frames
 def hessian(f: Callable[[Any], Any], x: Any) -> Array:
     """The second derivatives of a scalar function of one array: shape `(*x, *x)`.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, StateError
+from fluxion.errors import ArgumentError, StateError, user_frames
 from fluxion.transform.randomness import randomness
 from fluxion.tree.graph import Working
 from fluxion.tree.layer import Layer
@@ -61,6 +61,7 @@ def abstract_inputs(shapes: Any, dtype: Any) -> tuple[Any, ...]:
     return (jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.result_type(dtype)),)
 
 
+@user_frames
 def outputsize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     """The shape a model returns for `input_shape`, found without arithmetic.
 
@@ -80,6 +81,7 @@ def outputsize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any
     return jax.tree.map(shape, out)
 
 
+@user_frames
 def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     """Give every layer of the model the input size that was left out as `None`; changes and returns the model.
 

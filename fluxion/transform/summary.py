@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fluxion.errors import user_frames
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.sizes import ShapeLike, abstract_call, abstract_inputs, autosize
 from fluxion.tree.graph import BUFFER, PARAMETER, Working, is_array
@@ -59,6 +60,7 @@ class Summary:
         return "\n".join(lines)
 
 
+@user_frames
 def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any = float) -> Summary:
     """A table of the layers of a model with output shapes, parameters and bytes, and an estimate of training memory.
 

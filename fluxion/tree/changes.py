@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from fluxion.errors import StateError
-from fluxion.tree.graph import Graph, LeafRef, Node, NodeRef, Place, Ref, Working, _extend, any_item, is_array
+from fluxion.tree.graph import Graph, LeafRef, Node, NodeRef, Place, Ref, Working, any_item, extend_path, is_array
 from fluxion.tree.kinds import Bulk
 from fluxion.tree.protocol import Step
 from fluxion.tree.walk import Scan
@@ -50,7 +50,7 @@ def find_changes(working: Working, replaced: dict[int, Any] | None = None, resul
     for (i, step), ref in zip(written, refs, strict=True):
         if isinstance(ref, LeafRef) and _is_dead(graph.leaves[ref.index]):
             raise StateError(
-                f"{_extend(nodes[i].path, step)} was assigned inside a loop or function that JAX transforms (such "
+                f"{extend_path(nodes[i].path, step)} was assigned inside a loop or function that JAX transforms (such "
                 "as lax.scan or vmap), and its value does not exist outside. Return it from there first."
             )
     return Changes(graph.template(), tuple(written), tuple(removed), graph.leaves)
@@ -110,7 +110,7 @@ class Changes:
         for (index, step), value in zip(self.written, values, strict=True):
             if isinstance(value, jax.core.Tracer) and _must_stay_concrete(originals[index]):
                 raise StateError(
-                    f"{_extend(originals[index].path, step)} changes inside a transformation of JAX's own (such as "
+                    f"{extend_path(originals[index].path, step)} changes inside a transformation of JAX's own (such as "
                     "jax.jit), which cannot write it back. Use fx.jit or fx.gradient there, or give it the model as an "
                     "argument."
                 )

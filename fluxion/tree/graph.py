@@ -234,7 +234,7 @@ def _ref_key(ref: Ref) -> Hashable:
     return static_key(ref.value) if isinstance(ref, Static) else ref
 
 
-def _extend(path: str, step: Step) -> str:
+def extend_path(path: str, step: Step) -> str:
     place, name = step
     if place in ("contents", "self"):
         return path

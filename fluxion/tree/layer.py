@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from fluxion.errors import FluxionError
+from fluxion.errors import FluxionError, shortened
 from fluxion.tree.graph import is_array
 from fluxion.tree.printing import compact, long_form
 from fluxion.tree.pytree import register_layer
@@ -94,7 +94,9 @@ def _located(call: Callable[..., Any]) -> Callable[..., Any]:
             out = call(self, *args, **kwargs)
         except Exception as error:
             where = locate(error, self)
-            if where is not None and outer is None and not isinstance(error, FluxionError):
+            if outer is None and isinstance(error, FluxionError):
+                raise shortened(error) from None
+            if outer is None and where is not None:
                 error.add_note(f"In {where}.")
             raise
         finally:
@@ -169,7 +171,9 @@ def path_of(model: object, part: object) -> str | None:
 
 
 class Param:
-    """A box that makes the array in it a parameter wherever the box is reached: a global, a closure, a list.
+    """A box that makes the array in it a parameter wherever the box is reached: in a closure, a list, a layer.
+
+    In the implicit form of `gradient` the box may also be a global variable.
 
     It behaves like its array in arithmetic and in `jax.numpy`; training replaces `value`, and so do `w += ...`,
     `w -= ...`, `w *= ...` and `w /= ...`.

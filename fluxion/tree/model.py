@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, ShapeError, StateError, nearest
-from fluxion.tree.graph import PARAMETER, Graph, LeafRef, NodeRef, _extend, is_floating
+from fluxion.tree.graph import PARAMETER, Graph, LeafRef, NodeRef, extend_path, is_floating
 from fluxion.tree.printing import compact
 from fluxion.tree.walk import scan
 
@@ -160,7 +160,7 @@ def _aliases(graph: Graph) -> dict[str, str]:
             steps += 1
             if steps > _MAX_STEPS:  # layers that share layers that share layers have paths without number
                 return
-            inner = _extend(path, step)
+            inner = extend_path(path, step)
             if isinstance(ref, LeafRef) and inner != graph.paths[ref.index]:
                 found[inner] = graph.paths[ref.index]
             elif isinstance(ref, NodeRef) and ref.index not in above:

@@ -30,7 +30,7 @@ from fluxion.tree.graph import (
     Place,
     Ref,
     Static,
-    _extend,
+    extend_path,
     is_array,
     is_floating,
 )
@@ -114,7 +114,7 @@ class Scan:
             return NodeRef(index)
         for step, child in kind.children(value):
             is_buffer = buffer or (step[0] == "attr" and step[1] in buffers)
-            children.append((step, self.add(child, _extend(path, step), buffer=is_buffer)))
+            children.append((step, self.add(child, extend_path(path, step), buffer=is_buffer)))
         if kind is FUNCTION:
             self.add_function(value, index)
         return NodeRef(index)
