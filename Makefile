@@ -8,7 +8,8 @@ STAMP := .venv/installed
 
 demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the model are
 	$(BIN)/fluxion train fluxion/data/iris.csv --target species --hidden 10 --epochs 100 --batch-size 15 \
-		--learning-rate 0.001 --validation 0.3 --stratify --seed 0 --out runs/iris --overwrite
+		--learning-rate 0.001 --validation 0.3 --stratify --no-standardize --seed 0 --out runs/iris --overwrite
+	@echo 'The command is $(BIN)/fluxion, or: source $(BIN)/activate'
 
 test: $(STAMP) ## the tests, the doctests and the documentation's examples
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"

@@ -88,6 +88,7 @@ def divide(
     task: str | None,
     validation: float | Source | None,
     stratify: bool | None,
+    standardize: bool,
     seed: int,
 ) -> Parts:
     """Recognize the task, hold a part out, and fit the encoder on the rest.
@@ -126,7 +127,7 @@ def divide(
         training, held_out = frame[kept], frame[held]
     else:
         training, held_out = frame, None
-    encoder = TableEncoder.fit(training, target, task=whole.task)
+    encoder = TableEncoder.fit(training, target, task=whole.task, standardize=standardize)
     encoder = replace(encoder, dropped={**whole.dropped, **encoder.dropped}, unlabeled=whole.unlabeled)
     if isinstance(validation, Source):
         held_out = encoder.labeled(validation.frame)

@@ -45,6 +45,7 @@ class Options:
     rule: Rule
     validation: float | Source | None
     stratify: bool | None
+    standardize: bool
     seed: int
     out: Path | None
     overwrite: bool
@@ -83,6 +84,9 @@ def train(
         bool | None,
         typer.Option("--stratify/--no-stratify", help="Hold out every class in proportion; done in a classification."),
     ] = None,
+    standardize: Annotated[
+        bool, typer.Option("--standardize/--no-standardize", help="Bring numbers to mean 0 and deviation 1.")
+    ] = True,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same model, to the bit.")
     ] = 0,
@@ -118,6 +122,7 @@ def train(
             rule=rule,
             validation=read_source(validation) if share is None else (share or None),
             stratify=stratify,
+            standardize=standardize,
             seed=seed,
             out=out,
             overwrite=overwrite,
@@ -143,6 +148,7 @@ def _train(options: Options) -> dict[str, Any]:
             task=options.task,
             validation=options.validation,
             stratify=options.stratify,
+            standardize=options.standardize,
             seed=options.seed,
         )
     encoder = parts.encoder
@@ -351,5 +357,6 @@ def _config(options: Options, parts: Parts, parameters: int) -> dict[str, Any]:
         "learning_rate": options.rule.learning_rate,  # type: ignore[attr-defined]
         "validation": str(Path(validation.path).resolve()) if isinstance(validation, Source) else (validation or 0),
         "stratify": parts.stratified,
+        "standardize": options.standardize,
         "seed": options.seed,
     }

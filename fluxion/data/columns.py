@@ -55,7 +55,7 @@ class Target:
     std: float = 1.0
 
 
-def fit_column(series: polars.Series, known: np.ndarray) -> Column | str:
+def fit_column(series: polars.Series, known: np.ndarray, standardize: bool = True) -> Column | str:
     """How to use a column, judged by its rows that have a target, or the reason why it is not used."""
     import polars as pl
 
@@ -83,6 +83,8 @@ def fit_column(series: polars.Series, known: np.ndarray) -> Column | str:
     mean, std = _mean_std(np.where(absent, median, values), series.name)
     if std == 0:
         return f"no spread that float64 can hold ({present.min():g} to {present.max():g})"
+    if not standardize and kind != "date":  # a date, as a number of days, is too large as it is
+        mean, std = 0.0, 1.0
     return Column(series.name, kind, int(absent.sum()), median, mean, std)
 
 

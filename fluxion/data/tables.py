@@ -59,7 +59,7 @@ class TableEncoder:
     unlabeled: int  # rows left out because their target is missing
 
     @staticmethod
-    def fit(frame: polars.DataFrame, target: str, *, task: str | None = None) -> TableEncoder:
+    def fit(frame: polars.DataFrame, target: str, *, task: str | None = None, standardize: bool = True) -> TableEncoder:
         """Decide from a training table how its columns become features and targets.
 
         Left out, with the reason in `dropped`: columns with a single value or none; text with more than 20 different
@@ -74,6 +74,7 @@ class TableEncoder:
             frame: the training table.
             target: the name of the column to predict.
             task: "classification" or "regression", to decide it yourself.
+            standardize: whether numbers are brought to mean 0 and deviation 1; dates and the target always are.
 
         Errors: `DataError` for a target that is not there or has a single value, for infinite numbers (with row and
         column), and where no column is left.
@@ -95,7 +96,7 @@ class TableEncoder:
         goal = fit_target(frame[target].filter(known), np.flatnonzero(known), task)
         columns, dropped, counters = [], {}, []
         for series in frame.drop(target):
-            column = fit_column(series, known)
+            column = fit_column(series, known, standardize)
             if isinstance(column, str):
                 dropped[series.name] = column
             elif counts_rows(series.filter(known)):

@@ -399,3 +399,11 @@ def test_a_real_table_can_be_learned(shared_data):
     weights = np.linalg.lstsq(np.c_[x, np.ones(len(x))], fx.onehotbatch(y, 3), rcond=None)[0]
     x, y = encoder.arrays(test)
     assert (fx.onecold(np.c_[x, np.ones(len(x))] @ weights) == y).mean() > 0.97
+
+
+def test_numbers_are_left_as_they_are_when_asked():
+    frame = pl.DataFrame({"a": [1.0, 2.5, None, 40.0], "b": [True, False, True, True], "y": ["p", "q", "p", "q"]})
+    encoder = fx.TableEncoder.fit(frame, "y", standardize=False)
+    np.testing.assert_array_equal(encoder.features(frame), [[1, 1], [2.5, 0], [2.5, 1], [40, 1]])
+    again = fx.TableEncoder.from_json(encoder.to_json())
+    np.testing.assert_array_equal(again.features(frame), encoder.features(frame))
