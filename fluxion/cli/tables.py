@@ -88,8 +88,8 @@ def divide(
     task: str | None,
     validation: float | Source | None,
     stratify: bool | None,
-    standardize: bool,
     seed: int,
+    standardize: bool = True,
 ) -> Parts:
     """Recognize the task, hold a part out, and fit the encoder on the rest.
 

@@ -133,6 +133,14 @@ def test_validation_may_be_a_file(cli, tmp_path):
     assert result.stderr == "Error: w.csv: kind: expected one of the classes ant, bee, cat, got 'dog' in row 0.\n"
 
 
+def test_numbers_are_left_as_they_are_when_asked(cli, tmp_path):
+    result = cli("train", "iris", "--epochs", 1, "--no-standardize", "--out", "raw")
+    assert result.exit_code == 0, result.output
+    encoder = fx.TableEncoder.from_json(read_metadata("raw/model.safetensors")["encoder"])
+    frame = fx.read_table(fx.datasets.path("iris"))
+    np.testing.assert_array_equal(encoder.features(frame), fx.datasets.iris().features)
+
+
 def test_a_class_too_rare_to_hold_out_stays_in_training():
     labels = ["a"] * 10 + ["b"] * 10 + ["c"]
     frame = pl.DataFrame({"x": np.arange(21.0) ** 1.5, "y": labels})

@@ -201,8 +201,11 @@ def test_the_first_random_number_may_be_drawn_inside_a_trace():
 def test_double_precision_is_another_program():
     f = fx.jit(lambda x: x * 2)
     assert f(1.0).dtype == jnp.float32
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)
+    try:
         assert f(1.0).dtype == jnp.float64
+    finally:
+        jax.config.update("jax_enable_x64", False)
     assert f(1.0).dtype == jnp.float32
 
 
