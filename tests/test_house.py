@@ -13,8 +13,8 @@ import fluxion as fx
 
 PACKAGE = pathlib.Path(fx.__file__).parent
 ROOT = PACKAGE.parent
-ORDER = ["errors", "version", "folders", "files", "tree", "transform", "ops", "layers", "optim", "data", "models"]
-ORDER += ["train", "io", "dialects", "compare", "cli"]
+ORDER = ["errors", "version", "folders", "files", "interrupts", "tree", "transform", "ops", "layers", "optim", "data"]
+ORDER += ["models", "train", "io", "dialects", "compare", "cli"]
 
 
 def imported_parts(path):

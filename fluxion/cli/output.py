@@ -93,23 +93,6 @@ class CtrlC:
             self.hook(event)
 
 
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the block is done."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *args: came.append(args))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        before(*came[-1])
-
-
 def write_json(stream: Any, value: dict[str, Any]) -> None:
     """One JSON object; numbers that JSON does not have (NaN, infinity) become null."""
     stream.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")

@@ -15,9 +15,10 @@ import typer
 
 from fluxion.cli import runs
 from fluxion.cli.models import HIDDEN, ModelSpec, build_model, parse_model
-from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, uninterrupted, warn, write_json
+from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, warn, write_json
 from fluxion.cli.tables import Parts, Source, about, chosen_target, divide, read_source
 from fluxion.errors import nearest
+from fluxion.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from fluxion.cli.report import Report

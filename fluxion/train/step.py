@@ -7,11 +7,8 @@ whose loss or gradient is not finite changes nothing, and neither do the steps t
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
-import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, ShapeError
+from fluxion.interrupts import uninterrupted
 from fluxion.ops.checks import checking, strict_checking
 from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
@@ -277,7 +275,7 @@ class Training:
 
     def recover(self) -> None:
         """`sync` after an exception; a second Ctrl-C does not come between."""
-        with _uninterrupted():
+        with uninterrupted():
             self.opt.step = self.synced.step
             self.sync()
 
@@ -291,23 +289,6 @@ class Training:
         except BaseException:
             self.recover()
             raise
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C, which reaches the main thread only, to the end of the block."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield
-        return
-    came: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *args: came.append(args))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came and callable(before):
-        before(*came[-1])
 
 
 def _strong(leaf: Any) -> Any:

@@ -119,7 +119,7 @@ def test_ctrl_c_elsewhere(cli, monkeypatch):
 
 
 def test_ctrl_c_waits_for_what_must_not_be_interrupted():
-    from fluxion.cli.output import uninterrupted
+    from fluxion.interrupts import uninterrupted
 
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = False
