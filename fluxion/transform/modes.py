@@ -43,6 +43,9 @@ def istraining(layer: object) -> bool:
 
     A layer of yours that differs between training and test declares `training: bool | None = None` and asks here.
 
+    JAX's own transforms are not noticed: under `jax.grad` or `jax.jit` call `trainmode(model)` first. There a layer
+    that writes to itself writes to JAX's copy, and under `jax.vmap` one dropout mask serves all examples.
+
     >>> import fluxion as fx
     >>> fx.istraining(fx.Dropout(0.5)), fx.istraining(fx.trainmode(fx.Dropout(0.5)))
     (False, True)
