@@ -359,7 +359,15 @@ def test_interrupts_by_signal_leave_a_whole_step(interruptible):
     assert hit
 
 
-def test_a_second_ctrl_c_waits_until_the_model_is_whole(interruptible, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: a process started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_waits_until_the_model_is_whole(interruptible, ctrl_c, monkeypatch):
     model, opt, batches, reset, states = interruptible
     reset()
 
