@@ -122,7 +122,7 @@ def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Chang
 def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[Any, ...]:
     """The gradients in the shape of the arguments: None for what is not differentiated, but layers keep settings."""
     leaves: list[Any] = [None] * len(graph.leaves)
-    for i, grad in zip(wanted, grads, strict=True):
+    for i, grad in zip(wanted, _distinct(grads), strict=True):
         leaves[i] = grad
     nodes = [
         dataclasses.replace(
@@ -150,6 +150,16 @@ def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[
 
     roots = [blank(ref) for ref in graph.roots[1:]]
     return Graph(nodes, roots, leaves, graph.paths, graph.roles, graph.groups).build(leaves).roots
+
+
+def _distinct(grads: list[Any]) -> list[Any]:
+    """No array twice: the gradients of `a` and `b` in `a + b` may be one array, which would read as a tie."""
+    seen: set[int] = set()
+    distinct = []
+    for grad in grads:
+        distinct.append(jnp.array(grad, copy=True) if id(grad) in seen else grad)
+        seen.add(id(grad))
+    return distinct
 
 
 def _check_real(graph: Graph, wanted: list[int]) -> None:

@@ -291,3 +291,14 @@ def test_what_is_no_loss(f, error, text):
 def test_a_shape_has_no_gradient():
     with pytest.raises(fx.StateError, match="is a shape without values"):
         fx.gradient(lambda x: x, jax.ShapeDtypeStruct((), jnp.float32))
+
+
+def test_equal_gradients_are_not_taken_for_tied_ones():
+    model = {"a": fx.ones(3), "b": fx.zeros(3)}
+    grads = fx.gradient(lambda m: (m["a"] + m["b"]).sum(), model)[0]
+    assert [path for path, _ in fx.trainables(grads, path=True)] == ["['a']", "['b']"]
+    assert fx.destructure(grads)[0].tolist() == [1.0] * 6
+    (slow,) = fx.gradient(
+        lambda m: fx.destructure(fx.gradient(lambda n: (n["a"] * n["b"]).sum(), m)[0])[0].sum(), model
+    )
+    assert slow["a"].tolist() == [1.0] * 3
