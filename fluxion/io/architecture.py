@@ -24,6 +24,7 @@ from fluxion.ops.initializers import Initializer, zeros
 from fluxion.transform.randomness import randomness
 from fluxion.tree.graph import Graph, is_array
 from fluxion.tree.layer import Layer
+from fluxion.tree.model import first_unsized
 from fluxion.tree.walk import scan
 
 MAX_LAYERS = 100_000
@@ -180,7 +181,7 @@ def _abstract(document: Any, budget: int, *, stand_in: bool) -> Graph:
             stream.next_key = drawn  # type: ignore[method-assign]
             made.append(_Reading(document, drawn if stand_in else None).model())
         graph = scan(made[0])
-        if any(getattr(node.original, "unsized", False) for node in graph.nodes):
+        if first_unsized(graph) is not None:
             _refuse("layers with all their sizes", "one without")
         return graph.leaves
 

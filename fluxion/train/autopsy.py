@@ -11,8 +11,7 @@ import numpy as np
 
 from fluxion.errors import DataError, DTypeError, FluxionError, NonFiniteError
 from fluxion.tree.graph import Static, extend_path
-from fluxion.tree.layer import observing
-from fluxion.tree.printing import compact
+from fluxion.tree.layer import described, observing
 from fluxion.tree.walk import scan
 
 if TYPE_CHECKING:
@@ -58,10 +57,8 @@ def explain(program: StepProgram, leaves: Sequence[Any], key: Any, batch: Any, s
 
     def observe(layer: Any, inputs: Any, out: Any) -> None:
         if not places and not _finite(out):
-            path = _path(working.roots[1], layer)
-            joint = "" if not path or path.startswith("[") else "."
             already = "" if _finite(inputs) else ", whose input was not finite already"
-            places.append(f"model{joint}{path} {compact(layer)}{already}")
+            places.append(described(_path(working.roots[1], layer), layer) + already)
 
     try:
         if program.check:

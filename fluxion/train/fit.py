@@ -26,6 +26,7 @@ from fluxion.train.progress import Progress
 from fluxion.train.step import Objective, Training, as_arguments, as_batch
 from fluxion.transform.randomness import next_seed
 from fluxion.transform.sizes import autosize
+from fluxion.tree.model import first_unsized
 from fluxion.tree.walk import scan
 
 
@@ -211,7 +212,7 @@ def _prepare(data: Any, batch_size: int | None, validation: Any, seed: int) -> t
 
 
 def _infer_sizes(model: Any, batches: Iterable[Any]) -> None:
-    if not any(getattr(node.original, "unsized", False) for node in scan(model).nodes):
+    if first_unsized(scan(model)) is None:
         return
     if isinstance(batches, DataLoader):
         first = next(batches.batches(0), None)

@@ -26,7 +26,7 @@ from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed, randomness
 from fluxion.tree.changes import Changes, find_changes
-from fluxion.tree.graph import PARAMETER, Graph, Working
+from fluxion.tree.graph import PARAMETER, Graph, Working, replace_at
 from fluxion.tree.walk import scan_call
 
 log = logging.getLogger("fluxion")
@@ -127,10 +127,7 @@ class StepProgram:
         return written, reshaped, new_optimizer, done + ok, ~ok, stats, others
 
     def with_active(self, leaves: Sequence[Any], trained: Sequence[Any]) -> list[Any]:
-        leaves = list(leaves)
-        for i, leaf in zip(self.active, trained, strict=True):
-            leaves[i] = leaf
-        return leaves
+        return replace_at(leaves, self.active, trained)
 
     def call(self, working: Working, key: Any, batch: Any) -> tuple[Any, list[Any]]:
         """The loss and the metrics, in training mode, of a working copy."""

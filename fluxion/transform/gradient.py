@@ -27,6 +27,7 @@ from fluxion.tree.graph import (
     Static,
     is_array,
     is_floating,
+    replace_at,
 )
 from fluxion.tree.kinds import OBJECT, kind_of
 from fluxion.tree.layer import Layer, Param
@@ -109,10 +110,7 @@ def _differentiate(graph: Graph, wanted: list[int]) -> tuple[Any, list[Any]]:
 
 def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Changes]:
     """Run the graph's function in training mode on a working copy that holds `values` at the leaves `wanted`."""
-    leaves = list(graph.leaves)
-    for i, value in zip(wanted, values, strict=True):
-        leaves[i] = value
-    working = graph.build(leaves)
+    working = graph.build(replace_at(graph.leaves, wanted, values))
     function, *args = working.roots
     with gradient_mode(True), running(working):
         out = function(*args)
@@ -121,9 +119,7 @@ def call(graph: Graph, wanted: list[int], values: list[Any]) -> tuple[Any, Chang
 
 def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[Any, ...]:
     """The gradients in the shape of the arguments: None for what is not differentiated, but layers keep settings."""
-    leaves: list[Any] = [None] * len(graph.leaves)
-    for i, grad in zip(wanted, _distinct(grads), strict=True):
-        leaves[i] = grad
+    leaves = replace_at([None] * len(graph.leaves), wanted, _distinct(grads))
     nodes = [
         dataclasses.replace(
             node,
@@ -149,7 +145,7 @@ def _like_arguments(graph: Graph, wanted: list[int], grads: list[Any]) -> tuple[
         return ref
 
     roots = [blank(ref) for ref in graph.roots[1:]]
-    return Graph(nodes, roots, leaves, graph.paths, graph.roles, graph.groups).build(leaves).roots
+    return Graph(nodes, roots, leaves, graph.paths, graph.roles).build(leaves).roots
 
 
 def _distinct(grads: list[Any]) -> list[Any]:

@@ -18,6 +18,7 @@ from fluxion.errors import ArgumentError, StateError, user_frames
 from fluxion.transform.randomness import randomness
 from fluxion.tree.graph import Working
 from fluxion.tree.layer import Layer
+from fluxion.tree.model import first_unsized
 from fluxion.tree.walk import scan, scan_call
 
 _sizing: ContextVar[bool] = ContextVar("fluxion_sizing", default=False)
@@ -92,7 +93,7 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     Chain(flatten, Dense(784, 10))
     """
     inputs = abstract_inputs(input_shape, dtype)
-    if not any(getattr(node.original, "unsized", False) for node in scan(model).nodes):
+    if first_unsized(scan(model)) is None:
         return model
     seen: list[tuple[Any, tuple[int, ...]]] = []
 

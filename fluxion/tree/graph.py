@@ -139,14 +139,12 @@ class Graph:
         leaves: list[Any],
         paths: list[str],
         roles: list[str],
-        groups: list[Any],
     ) -> None:
         self.nodes = nodes
         self.roots = roots
         self.leaves = leaves
         self.paths = paths
         self.roles = roles
-        self.groups = groups  # which root each leaf belongs to
 
     def indices(self, *roles: str) -> list[int]:
         return [i for i, role in enumerate(self.roles) if role in roles]
@@ -203,7 +201,7 @@ class Graph:
     def template(self) -> Graph:
         """The structure alone: what a cached program keeps, without the arrays or the objects that held them."""
         nodes = [dataclasses.replace(node, original=None) if node.live else node for node in self.nodes]
-        return Graph(nodes, self.roots, [None] * len(self.leaves), self.paths, self.roles, self.groups)
+        return Graph(nodes, self.roots, [None] * len(self.leaves), self.paths, self.roles)
 
     def key(self, ignored: frozenset[Place] = frozenset()) -> Hashable:
         """Equal for equal structures with the same code and static values; arrays count only as places.
@@ -225,6 +223,14 @@ class Graph:
         )
 
 
+def replace_at(leaves: Sequence[Any], indices: Sequence[int], values: Sequence[Any]) -> list[Any]:
+    """A copy of `leaves` with `values` at `indices`."""
+    replaced = list(leaves)
+    for i, value in zip(indices, values, strict=True):
+        replaced[i] = value
+    return replaced
+
+
 def any_item(step: Step) -> Step:
     """The step, all items of a list being one: lists grow."""
     return ("item", None) if step[0] == "item" else step
@@ -235,12 +241,11 @@ def _ref_key(ref: Ref) -> Hashable:
 
 
 def extend_path(path: str, step: Step) -> str:
+    """The path of a child: `layers[0]` and `("attr", "weight")` give `layers[0].weight`."""
     place, name = step
     if place in ("contents", "self"):
         return path
-    if place == "item" or (place == "key" and not isinstance(name, str)):
-        return f"{path}[{name!r}]"
-    if place == "key":
+    if place in ("item", "key"):
         return f"{path}[{name!r}]"
     if place == "default":
         name = name[1]

@@ -150,9 +150,14 @@ def locate(error: Any, owner: object) -> str | None:
         layer = error.layer = owner
     path = path_of(owner, layer)
     if path is not None:
-        joint = "" if not path or path.startswith("[") else "."
-        error.where = f"model{joint}{path} {compact(layer)}"
+        error.where = described(path, layer)
     return getattr(error, "where", None)
+
+
+def described(path: str, part: object) -> str:
+    """Part of a model as errors name it: `model.layers[3] Dense(999, 10)`."""
+    joint = "" if not path or path.startswith("[") else "."
+    return f"model{joint}{path} {compact(part)}"
 
 
 def path_of(model: object, part: object) -> str | None:

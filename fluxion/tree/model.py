@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, ShapeError, StateError, nearest
-from fluxion.tree.graph import PARAMETER, Graph, LeafRef, NodeRef, extend_path, is_floating
+from fluxion.tree.graph import PARAMETER, Graph, LeafRef, Node, NodeRef, extend_path, is_floating, replace_at
 from fluxion.tree.printing import compact
 from fluxion.tree.walk import scan
 
@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 def scan_sized(model: Any) -> Graph:
     """`scan`, refusing a model in which an input size was left out and is not known yet."""
     graph = scan(model)
-    for node in graph.nodes:
-        if getattr(node.original, "unsized", False):
-            raise StateError(
-                f"{node.path or 'model'} {compact(node.original)} has no input size yet. "
-                "Call fx.autosize(model, input_shape) first, or give the size."
-            )
+    node = first_unsized(graph)
+    if node is not None:
+        raise StateError(
+            f"{node.path or 'model'} {compact(node.original)} has no input size yet. "
+            "Call fx.autosize(model, input_shape) first, or give the size."
+        )
     return graph
+
+
+def first_unsized(graph: Graph) -> Node | None:
+    """The first layer whose input size was left out and is not known yet, if there is one."""
+    return next((node for node in graph.nodes if getattr(node.original, "unsized", False)), None)
 
 
 @overload
@@ -67,10 +72,7 @@ def with_trainables(model: Any, arrays: Sequence[Any]) -> Any:
 
 
 def _replaced(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
-    leaves = list(graph.leaves)
-    for i, array in zip(graph.indices(PARAMETER), arrays, strict=True):
-        leaves[i] = array
-    return leaves
+    return replace_at(graph.leaves, graph.indices(PARAMETER), arrays)
 
 
 def modules(model: Any) -> list[Any]:

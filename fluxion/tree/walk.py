@@ -85,7 +85,6 @@ class Scan:
         self.leaves: list[Any] = []
         self.paths: list[str] = []
         self.roles: list[str] = []
-        self.groups: list[Any] = []
         self.node_index: dict[tuple[int, Any], int] = {}
         self.leaf_index: dict[tuple[int, Any], int] = {}
         self.argument_nodes: dict[int, int] = {}
@@ -168,7 +167,6 @@ class Scan:
                 path += "~"
             self.taken.add((self.group, path))
             self.paths.append(path)
-            self.groups.append(self.group)
             if self.captured:
                 role = CAPTURED
             elif not is_floating(value):
@@ -182,7 +180,7 @@ class Scan:
         self.group, self.captured = "function", True
         self.add_globals()
         spread_liveness(self.nodes)
-        return Graph(self.nodes, roots, self.leaves, self.paths, self.roles, self.groups)
+        return Graph(self.nodes, roots, self.leaves, self.paths, self.roles)
 
     def add_globals(self) -> None:
         """Follow the names that functions read in their modules.
