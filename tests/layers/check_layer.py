@@ -15,6 +15,11 @@ from fluxion.tree.walk import scan
 TOLERANCE = {np.float32: 1e-4, np.float16: 2e-2, jnp.bfloat16: 1e-1}
 
 
+def case(**arguments):
+    """One case of a layer: the arguments of `check_layer`, `inputs` being a list."""
+    return arguments
+
+
 def check_layer(
     make,
     *inputs,

@@ -1,140 +1,21 @@
-"""The contract over the whole catalogue: a layer without a case here fails the suite."""
+"""The contract over the whole catalogue: a layer without a case fails the suite.
+
+The cases are in `cases_*.py`, a file per family; each has a table `CASES` from layer classes to lists of `case(...)`.
+"""
+
+import importlib
+from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from check_layer import check_layer
 
-import fluxion as fx
 import fluxion.layers as catalogue
 from fluxion.tree.layer import Layer
 
 NAMES = {"add": jnp.add}  # no function of the library: what prints with it cannot be loaded
-
-
-def case(**arguments):
-    return arguments
-
-
-# Of each layer, by its class: the arguments of `check_layer`.
-CASES = {
-    fx.AlphaDropout: [case(make=lambda: fx.AlphaDropout(0.3), inputs=[(4, 3)])],
-    fx.BatchNorm: [
-        case(
-            make=lambda: fx.BatchNorm(3, fx.tanh, momentum=0.2),
-            inputs=[(5, 3)],
-            unsized=lambda: fx.BatchNorm(None, fx.tanh, momentum=0.2),
-            wrong=[(5, 4)],
-            match=r"expected input \(\.\.\., 3\), got \(5, 4\)\. Use BatchNorm\(4\)",
-        ),
-        case(make=lambda: fx.BatchNorm(3, affine=False), inputs=[(2, 3, 2, 3)]),
-        case(make=lambda: fx.BatchNorm(3, track_stats=False), inputs=[(4, 3)], independent=False),
-    ],
-    fx.Bilinear: [
-        case(
-            make=lambda: fx.Bilinear((3, 4), 2, fx.tanh),
-            inputs=[(5, 3), (5, 4)],
-            unsized=lambda: fx.Bilinear((None, None), 2, fx.tanh),
-            wrong=[(5, 3), (5, 3)],
-            match=r"\(\.\.\., 3\) and \(\.\.\., 4\), got \(5, 3\) and \(5, 3\)\. Use Bilinear\(\(3, 3\), 2\)",
-        ),
-        case(make=lambda: fx.Bilinear((3, 3), 2, bias=False), inputs=[(2, 2, 3)]),
-    ],
-    fx.Chain: [
-        case(
-            make=lambda: fx.Chain(fx.Dense(3, 4, fx.tanh), fx.BatchNorm(4), fx.Dropout(0.2), fx.Dense(4, 2)),
-            inputs=[(5, 3)],
-            unsized=lambda: fx.Chain(
-                fx.Dense(None, 4, fx.tanh), fx.BatchNorm(None), fx.Dropout(0.2), fx.Dense(None, 2)
-            ),
-        ),
-        # Names out of alphabetical order: JAX sorts the keys of dicts.
-        case(make=lambda: fx.Chain(wide=fx.Dense(2, 5), narrow=fx.Dense(5, 2), again=fx.Dense(2, 3)), inputs=[(2, 2)]),
-        case(make=lambda: fx.Chain(), inputs=[(5, 3)]),
-    ],
-    fx.Dense: [
-        case(
-            make=lambda: fx.Dense(3, 2, fx.tanh),
-            inputs=[(5, 3)],
-            unsized=lambda: fx.Dense(None, 2, fx.tanh),
-            wrong=[(5, 4)],
-            match=r"expected input \(\.\.\., 3\), got \(5, 4\)\. Use Dense\(4, 2\) or Dense\(None, 2\)\.",
-        ),
-        case(
-            make=lambda: fx.Dense(3, 2, bias=False), inputs=[(2, 4, 3)], unsized=lambda: fx.Dense(None, 2, bias=False)
-        ),
-    ],
-    fx.Dropout: [
-        case(make=lambda: fx.Dropout(0.3), inputs=[(4, 3)]),
-        case(make=lambda: fx.Dropout(0.3, axis=(0, -1)), inputs=[(4, 3, 2)]),
-    ],
-    fx.Embedding: [
-        case(make=lambda: fx.Embedding(6, 3), inputs=[np.array([[0, 5], [3, 3]])], wrong=[(2, 4)]),
-        case(make=lambda: fx.Embedding(6, 3), inputs=[(2, 6)]),
-        case(
-            make=lambda: fx.Embedding(6, 3, padding_index=2),
-            inputs=[np.array([[0, 5], [2, 3]])],
-            wrong=[np.array([0, 6])],
-            match=r"index 6 at position \(1,\) is outside \[0, 6\)",
-            gradients=False,  # finite differences do not know that the padding row has none
-        ),
-    ],
-    fx.EmbeddingBag: [
-        case(
-            make=lambda reduction=reduction: fx.EmbeddingBag(6, 3, reduction),
-            inputs=[np.array([[0, 5, 1], [3, 3, 2]])],
-            wrong=[np.array(2)],
-            match=r"expected bags \(\.\.\., length\), got int32 of shape \(\)",
-        )
-        for reduction in ("mean", "sum", "max")
-    ],
-    fx.LayerNorm: [
-        case(
-            make=lambda: fx.LayerNorm(4, activation=fx.tanh),
-            inputs=[(5, 4)],
-            unsized=lambda: fx.LayerNorm(None, activation=fx.tanh),
-            wrong=[(5, 3)],
-            match=r"expected input \(\.\.\., 4\), got \(5, 3\)\. Use LayerNorm\(3\) or LayerNorm\(None\)\.",
-        ),
-        case(
-            make=lambda: fx.LayerNorm(3, 2, affine=False),
-            inputs=[(2, 3, 2)],
-            unsized=lambda: fx.LayerNorm(3, None, affine=False),
-        ),
-    ],
-    fx.Maxout: [case(make=lambda: fx.Maxout(fx.Dense(3, 2), fx.Dense(3, 2)), inputs=[(5, 3)])],
-    fx.PairwiseFusion: [
-        case(make=lambda: fx.PairwiseFusion(jnp.add, fx.Dense(3, 3), fx.Dense(3, 2)), inputs=[(5, 3), (5, 3)]),
-        case(make=lambda: fx.PairwiseFusion(jnp.add, b=fx.Dense(3, 3), a=fx.Dense(3, 3)), inputs=[(5, 3)]),
-    ],
-    fx.Parallel: [
-        case(
-            make=lambda: fx.Parallel(jnp.add, fx.Dense(3, 2), fx.Dense(4, 2)),
-            inputs=[(5, 3), (5, 4)],
-            unsized=lambda: fx.Parallel(jnp.add, fx.Dense(None, 2), fx.Dense(None, 2)),
-            wrong=[(5, 3), (5, 4), (5, 5)],
-            match="expected 1 or 2 inputs for 2 layers, got 3",
-        ),
-        case(make=lambda: fx.Parallel(jnp.add, b=fx.Dense(3, 2), a=fx.Chain(fx.Dense(3, 2))), inputs=[(5, 3)]),
-    ],
-    fx.Scale: [
-        case(
-            make=lambda: fx.Scale(3, activation=fx.tanh),
-            inputs=[(5, 3)],
-            unsized=lambda: fx.Scale(None, activation=fx.tanh),
-            wrong=[(5, 4)],
-            match=r"expected input \(\.\.\., 3\), got \(5, 4\)\. Use Scale\(4\) or Scale\(None\)\.",
-        ),
-        case(make=lambda: fx.Scale(1, 3, bias=False), inputs=[(2, 4, 3)]),
-    ],
-    fx.SkipConnection: [
-        case(
-            make=lambda: fx.SkipConnection(fx.Dense(3, 3, fx.relu), jnp.add),
-            inputs=[(5, 3)],
-            unsized=lambda: fx.SkipConnection(fx.Dense(None, 3, fx.relu), jnp.add),
-        )
-    ],
-}
+FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("cases_*.py"))
+CASES = {layer: cases for family in FAMILIES for layer, cases in importlib.import_module(family).CASES.items()}
 
 
 @pytest.mark.parametrize(
