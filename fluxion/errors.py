@@ -114,10 +114,11 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
 # --------------------------------------------------------------------------------------------- tracebacks
 
 _HERE = str(Path(__file__).parent)
+_WRAPPERS = "<fluxion>"
 
 
 def user_frames(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a public entry point: one of our errors then shows the user's own lines, none of the library's.
+    """Decorate a public entry point: one of our errors then shows the user's own line, none of the library's.
 
     Set FLUXION_TRACEBACK=full in the environment to see all frames.
     """
@@ -129,11 +130,17 @@ def user_frames(function: Callable[P, R]) -> Callable[P, R]:
         except FluxionError as error:
             raise shortened(error) from None
 
-    return entry
+    return without_source(entry)
+
+
+def without_source(wrapper: Callable[P, R]) -> Callable[P, R]:
+    """`wrapper`, whose frame in a traceback is one line, without the source line, which says nothing to a user."""
+    wrapper.__code__ = wrapper.__code__.replace(co_filename=_WRAPPERS)
+    return wrapper
 
 
 def shortened(error: FluxionError) -> FluxionError:
-    """The error without the library's frames, and without JAX's note that it has left out its own."""
+    """The error with the innermost line of the user's alone, and without JAX's note that it has left out its own."""
     if os.environ.get("FLUXION_TRACEBACK") == "full":
         return error
     if hasattr(error, "__notes__"):
@@ -142,18 +149,21 @@ def shortened(error: FluxionError) -> FluxionError:
 
 
 def _of_the_user(traceback: types.TracebackType | None) -> types.TracebackType | None:
-    """The traceback without the frames of this package, of JAX and of the standard library between them."""
-    frames = []
+    """The innermost frame that is not of this package, of JAX or of the standard library, if there is one.
+
+    The path in the message says the way to it.
+    """
+    innermost = None
     while traceback is not None:
-        frames.append(traceback)
+        if _is_user_code(traceback.tb_frame.f_code.co_filename):
+            innermost = traceback
         traceback = traceback.tb_next
-    kept = None
-    for frame in reversed(frames):
-        if _is_user_code(frame.tb_frame.f_code.co_filename):
-            kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
-    return kept
+    return innermost and types.TracebackType(None, innermost.tb_frame, innermost.tb_lasti, innermost.tb_lineno)
 
 
 def _is_user_code(filename: str) -> bool:
     standard_library = str(Path(functools.__file__).parent)
-    return not filename.startswith((_HERE, standard_library)) and f"{os.sep}site-packages{os.sep}" not in filename
+    return (
+        not filename.startswith((_HERE, _WRAPPERS, standard_library))
+        and f"{os.sep}site-packages{os.sep}" not in filename
+    )

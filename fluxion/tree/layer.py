@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from fluxion.errors import FluxionError, shortened
+from fluxion.errors import FluxionError, shortened, without_source
 from fluxion.tree.graph import is_array
 from fluxion.tree.printing import compact, long_form
 from fluxion.tree.pytree import register_layer
@@ -107,7 +107,7 @@ def _located(call: Callable[..., Any]) -> Callable[..., Any]:
         return out
 
     located_call._is_located = True  # type: ignore[attr-defined]
-    return located_call
+    return without_source(located_call)
 
 
 _observer: ContextVar[Callable[[Any, Any, Any], None] | None] = ContextVar("fluxion_observer", default=None)
