@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fluxion as fx
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -16,6 +18,11 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def needs(folder):
+    if not (Path(os.environ.get("FLUXION_DATA", "")) / folder).is_dir():
+        pytest.skip(f"set FLUXION_DATA to the folder that holds {folder}/")
 
 
 def test_iris_written_four_ways_is_one_experiment(capsys):
@@ -47,6 +54,114 @@ def test_a_closure_learns_a_cubic():
 
 @pytest.mark.slow
 def test_mnist_reaches_its_accuracy():
-    if not (Path(os.environ.get("FLUXION_DATA", "")) / "mnist").is_dir():
-        pytest.skip("set FLUXION_DATA to the folder that holds mnist/")
+    needs("mnist")
     assert load("mnist_mlp.py").main(progress=False) >= 0.975
+
+
+@pytest.mark.slow
+def test_a_convolutional_network_reaches_its_accuracy_on_mnist():
+    needs("mnist")
+    assert load("mnist_cnn.py").main(progress=False) >= 0.989
+
+
+@pytest.mark.slow
+def test_cifar_reaches_what_was_published():
+    needs("cifar-10")
+    example = load("cifar10.py")
+    curve, classes = example.main()
+    assert len(curve) == 10
+    assert 0.47 <= curve[-1] <= 0.52
+    assert abs(np.mean(classes) - np.mean(example.CLASSES)) < 0.03
+    assert np.corrcoef(classes, example.CLASSES)[0, 1] > 0.7  # birds, cats and deer are the hard ones
+
+
+@pytest.mark.slow
+def test_an_autoencoder_is_better_than_principal_components(tmp_path):
+    needs("fashion-mnist")
+    example = load("autoencoder.py")
+    train, test = fx.datasets.fashion_mnist(), fx.datasets.fashion_mnist("test")
+    error = example.main(picture=tmp_path / "a.png", progress=False)
+    assert error < 0.9 * example.linear_error(train.images, test.images)
+
+
+@pytest.mark.slow
+def test_a_variational_autoencoder_reaches_its_bound(tmp_path):
+    needs("mnist")
+    assert load("vae.py").main(picture=tmp_path / "a.png", progress=False) > -145
+
+
+def pictures(kind, n, seed=0):
+    """A data set like `kind` of n small pictures: a stripe per class, and noise."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int32) % 10
+    images = generator.uniform(0, 0.2, (n, 32, 32, 3) if kind is fx.datasets.CIFAR10 else (n, 28, 28, 1))
+    images[np.arange(n), 2 * labels + 4] = 1
+    return kind(images.astype(np.float32), labels)
+
+
+def is_png(file):
+    return file.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def size(model):
+    return sum(array.size for array in fx.trainables(model))
+
+
+def test_a_convolutional_network_learns_stripes(monkeypatch, capsys):
+    example = load("mnist_cnn.py")
+    model = example.network()
+    assert size(model) == 1_199_882  # as Keras counts them
+    monkeypatch.setattr(example, "network", lambda: model)
+    counts = {"train": 100, "test": 10}
+    monkeypatch.setattr(fx.datasets, "mnist", lambda split="train": pictures(fx.datasets.MNIST, counts[split]))
+    assert 0 <= example.main(epochs=1, progress=False) <= 1
+    assert capsys.readouterr().out.startswith("test accuracy ")
+
+
+def test_the_cifar_example_prints_its_tables(capsys):
+    example = load("cifar10.py")
+    train, model = pictures(fx.datasets.CIFAR10, 20), example.network()
+    assert size(model) == 39_558  # as published
+    curve = example.learn(model, train, train, batch_size=10, epochs=10)
+    classes = example.by_class(model, train)
+    assert curve[-1] == pytest.approx(np.mean(classes))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[10].split() == ["10", f"{curve[-1]:.3f}", "0.508"]
+    assert lines[-1].split() == ["mean", f"{np.mean(classes):.4f}", "0.4946"]  # as the post's own table has it
+
+
+def test_an_autoencoder_draws_its_picture(monkeypatch, tmp_path):
+    example = load("autoencoder.py")
+    data = pictures(fx.datasets.FashionMNIST, 60)
+    monkeypatch.setattr(fx.datasets, "fashion_mnist", lambda split="train": data)
+    assert 0 < example.main(epochs=1, picture=tmp_path / "a" / "b.png", progress=False) < 1
+    assert is_png(tmp_path / "a" / "b.png")
+    x = data.images.reshape(60, -1).astype(np.float64)
+    lost = np.linalg.svd(x - x.mean(0, keepdims=True), compute_uv=False)[32:] ** 2  # of 784 principal components
+    assert example.linear_error(data.images, data.images) == pytest.approx(lost.sum() / x.size, rel=1e-4)
+
+
+def test_a_variational_autoencoder_runs_twice_the_same(monkeypatch, tmp_path):
+    example = load("vae.py")
+    monkeypatch.setattr(fx.datasets, "mnist", lambda split="train": pictures(fx.datasets.MNIST, 100))
+    files = [tmp_path / name for name in ("a.png", "b.png")]
+    first, second = (example.main(epochs=2, picture=file, progress=False) for file in files)
+    assert first == second
+    assert is_png(files[0]) and files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_divergence_and_the_bound_are_torchs(x64):
+    torch = pytest.importorskip("torch", reason="torch.distributions is the outside reference")
+    from torch.distributions import Bernoulli, Normal, kl_divergence
+
+    example = load("vae.py")
+    mean, log_variance = np.random.default_rng(0).normal(size=(2, 5, 3))
+    q = Normal(torch.tensor(mean), torch.tensor(np.exp(log_variance / 2)))
+    divergence = kl_divergence(q, Normal(0.0, 1.0)).sum(1)
+    np.testing.assert_allclose(example.divergence(mean, log_variance), divergence, rtol=1e-12)
+
+    x = pictures(fx.datasets.MNIST, 5).images.round()
+    logits = np.random.default_rng(1).normal(size=x.shape)
+    bound = Bernoulli(logits=torch.tensor(logits)).log_prob(torch.tensor(x)).sum((1, 2, 3)) - divergence
+    loss = example.negative_elbo(lambda x: (logits, mean, log_variance), x)
+    np.testing.assert_allclose(loss, -bound.mean(), rtol=1e-6)

@@ -61,7 +61,7 @@ def read_source(data: str) -> Source:
         return Source(data, data, read_table(datasets.path(data)), BUILT_IN[data])
     known = ", ".join(BUILT_IN)
     if data in datasets.names():
-        raise DataError(f"{data}: expected a table, this built-in set is images. Those that are tables: {known}.")
+        raise DataError(f"{data}: expected a table, this built-in set is not one. Those that are tables: {known}.")
     hint = nearest(data, BUILT_IN)
     raise DataError(f"{data}: expected a CSV, TSV or Parquet file or a built-in set ({known}), there is neither.{hint}")
 

@@ -1,7 +1,8 @@
 """Data sets to start with: `x, y = fx.datasets.iris()`.
 
 Iris comes with the package. The others are read from the folder that the environment variable `FLUXION_DATA` names;
-each has a subfolder there (`mnist`, `fashion-mnist`) with the files as they were published.
+each has a subfolder there (`mnist`, `fashion-mnist`, `cifar-10`, `tinyshakespeare`) with the files as they were
+published.
 
 >>> import fluxion as fx
 >>> x, y = fx.datasets.iris()
@@ -12,22 +13,26 @@ each has a subfolder there (`mnist`, `fashion-mnist`) with the files as they wer
 from __future__ import annotations
 
 import csv
-import gzip
 import os
-import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fluxion.data.imagefiles import damaged, read_cifar, read_idx
 from fluxion.errors import ArgumentError, DataError, FileFormatError, nearest
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Int32, UInt8
+    from jaxtyping import Float32, Int32
 
-_IMAGES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
-_LABELS = {"train": "train-labels-idx1-ubyte.gz", "test": "t10k-labels-idx1-ubyte.gz"}
-_DEFLATE_RATIO = 1032  # deflate cannot pack more bytes than this into one
+_MNIST = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+_CIFAR = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+_SHAKESPEARE_BYTES = 1_115_394
 
 
 class Table(NamedTuple):
@@ -92,6 +97,18 @@ class FashionMNIST(Images):
     )
 
 
+class CIFAR10(Images):
+    """Images and labels of `cifar10`, with the names of the classes.
+
+    >>> import fluxion as fx
+    >>> fx.datasets.CIFAR10.classes[3]
+    'cat'
+    """
+
+    __slots__ = ()
+    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
 def iris() -> Iris:
     """Fisher's iris flowers: four measurements in centimeters of 50 flowers of each of three species.
 
@@ -132,7 +149,7 @@ def mnist(split: str = "train") -> MNIST:
         ...
     fluxion.errors.ArgumentError: datasets.mnist: expected split "train" or "test", got 'tran'. Did you mean 'train'?
     """
-    return MNIST(*_read_split("mnist", "mnist", split))
+    return MNIST(*_read_mnist("mnist", "mnist", split))
 
 
 def fashion_mnist(split: str = "train") -> FashionMNIST:
@@ -153,7 +170,64 @@ def fashion_mnist(split: str = "train") -> FashionMNIST:
         ...
     fluxion.errors.ArgumentError: datasets.fashion_mnist: expected split "train" or "test", got 'validation'.
     """
-    return FashionMNIST(*_read_split("fashion_mnist", "fashion-mnist", split))
+    return FashionMNIST(*_read_mnist("fashion_mnist", "fashion-mnist", split))
+
+
+def cifar10(split: str = "train") -> CIFAR10:
+    """Small photographs of animals and vehicles in ten classes: 50000 to train on, 10000 to test on.
+
+    Shapes: `images` (N, 32, 32, 3) float32 with red, green and blue / 255 in [0, 1], `labels` (N,) int32 in 0, ..., 9,
+    both NumPy and in the order of the files.
+
+    Arguments:
+        split: "train" or "test".
+
+    Errors: as for `mnist`. The binary version's batches are read from `cifar-10/cifar-10-batches-bin/` in the folder
+    `FLUXION_DATA` names, `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, each as it is or packed by xz.
+
+    Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+
+    >>> import fluxion as fx
+    >>> fx.datasets.cifar10("tests")
+    Traceback (most recent call last):
+        ...
+    fluxion.errors.ArgumentError: datasets.cifar10: expected split "train" or "test", got 'tests'. Did you mean 'test'?
+    """
+    names = _choose("cifar10", split, _CIFAR)
+    files = [_find("cifar10", "cifar-10/cifar-10-batches-bin", name, name + ".xz") for name in names]
+    with ThreadPoolExecutor() as pool:
+        batches = list(pool.map(read_cifar, files))
+    images = np.empty((sum(len(labels) for _, labels in batches), 32, 32, 3), np.float32)
+    start = 0
+    for pixels, _ in batches:
+        np.divide(pixels, np.float32(255), out=images[start : start + len(pixels)])
+        start += len(pixels)
+    return CIFAR10(images, np.concatenate([labels for _, labels in batches]).astype(np.int32))
+
+
+def tinyshakespeare() -> str:
+    """A million characters of Shakespeare's plays, 65 of them different: the text to learn writing from.
+
+    Errors: `DataError` where the file is absent, `FileFormatError` where it is not the 1115394 ASCII characters that
+    were published. It is read from `tinyshakespeare/input.txt` in the folder that the environment variable
+    `FLUXION_DATA` names.
+
+    Source: A. Karpathy, "The unreasonable effectiveness of recurrent neural networks", 2015.
+
+    >>> import fluxion as fx
+    >>> text = fx.datasets.tinyshakespeare()  # doctest: +SKIP
+    >>> text[:14]  # doctest: +SKIP
+    'First Citizen:'
+    """
+    file = _find("tinyshakespeare", "tinyshakespeare", "input.txt")
+    size = file.stat().st_size
+    if size != _SHAKESPEARE_BYTES:
+        raise FileFormatError(f"{file}: expected {_SHAKESPEARE_BYTES} bytes, got {size}. Get the file anew.")
+    data = file.read_bytes()
+    if not data.isascii():
+        where = next(i for i, byte in enumerate(data) if byte > 127)
+        raise damaged(file, where, f"expected ASCII characters, got the byte {data[where]:#04x}")
+    return data.decode("ascii")
 
 
 def names() -> tuple[str, ...]:
@@ -161,9 +235,9 @@ def names() -> tuple[str, ...]:
 
     >>> import fluxion as fx
     >>> fx.datasets.names()
-    ('fashion_mnist', 'iris', 'mnist')
+    ('cifar10', 'fashion_mnist', 'iris', 'mnist', 'tinyshakespeare')
     """
-    return ("fashion_mnist", "iris", "mnist")
+    return ("cifar10", "fashion_mnist", "iris", "mnist", "tinyshakespeare")
 
 
 def path(name: str) -> Path:
@@ -178,98 +252,46 @@ def path(name: str) -> Path:
     if name == "iris":
         return Path(__file__).with_name("iris.csv")
     if name in names():
-        raise DataError(f"datasets.path: expected a data set with a CSV file (iris), got {name!r}, which is images.")
+        raise DataError(f"datasets.path: expected a data set with a CSV file (iris), got {name!r}, which has none.")
     raise DataError(f"datasets.path: expected a data set with a CSV file (iris), got {name!r}.{nearest(name, names())}")
 
 
-def read_idx(file: str | Path) -> UInt8[np.ndarray, "*shape"]:
-    """The array of bytes in a gzipped IDX file (the format of MNIST).
-
-    The header is four bytes (0, 0, type, number of axes) and one big-endian 32-bit size per axis. Type 8, unsigned
-    bytes, is read. The file is not trusted: sizes are checked against the file's own before memory is taken.
-
-    Errors: `FileFormatError` with file, offset and reason; `DataError` where there is no such file.
-
-    >>> import gzip, tempfile, os
-    >>> file = os.path.join(tempfile.mkdtemp(), "a.gz")
-    >>> with gzip.open(file, "wb") as f:
-    ...     _ = f.write(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]))
-    >>> read_idx(file)
-    array([7, 9], dtype=uint8)
-    """
-    file = Path(file)
-    if not file.is_file():
-        raise DataError(f"{file}: expected a gzipped IDX file, there is none.")
-    with gzip.open(file, "rb") as stream:
-        magic = _read(stream, file, 0, 4)
-        if magic[0] or magic[1] or magic[2] != 8 or not 1 <= magic[3] <= 4:
-            raise _damaged(file, 0, f"expected an IDX header 00 00 08 and 1 to 4 axes, got {magic.tobytes().hex(' ')}")
-        sizes = _read(stream, file, 4, 4 * int(magic[3]))
-        shape = tuple(int(size) for size in sizes.view(">u4"))
-        start, count = 4 + sizes.size, int(np.prod([int(size) for size in shape], dtype=object))
-        packed = file.stat().st_size
-        if count > _DEFLATE_RATIO * packed:
-            raise _damaged(
-                file, 4, f"the header promises {shape}, {count} bytes, more than {packed} bytes can unpack to"
-            )
-        data = _read(stream, file, start, count)
-        _read_end(stream, file, start + count)
-    return data.reshape(shape)
-
-
-def _read_split(name: str, folder: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    if split not in _IMAGES:
-        hint = nearest(split, _IMAGES) if isinstance(split, str) else ""
-        raise ArgumentError(f'datasets.{name}: expected split "train" or "test", got {split!r}.{hint}')
-    root = os.environ.get("FLUXION_DATA")
-    if not root:
-        raise DataError(
-            f"datasets.{name}: expected the environment variable FLUXION_DATA to name a folder with "
-            f"{folder}/{_IMAGES[split]}; it is not set. Put the files there and set FLUXION_DATA to that folder."
-        )
-    files = [Path(root) / folder / part[split] for part in (_IMAGES, _LABELS)]
-    for file in files:
-        if not file.is_file():
-            raise DataError(
-                f"datasets.{name}: expected {file.name} in {file.parent}, there is none. "
-                f"Put it there, or set the environment variable FLUXION_DATA (now {root}) to the folder above {folder}."
-            )
-    pixels, labels = read_idx(files[0]), read_idx(files[1])
+def _read_mnist(name: str, folder: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    image_file, label_file = (_find(name, folder, file) for file in _choose(name, split, _MNIST))
+    pixels, labels = read_idx(image_file), read_idx(label_file)
     if pixels.ndim != 3 or pixels.shape[1:] != (28, 28):
-        raise _damaged(files[0], 4, f"expected images of shape (N, 28, 28), got {pixels.shape}")
+        raise damaged(image_file, 4, f"expected images of shape (N, 28, 28), got {pixels.shape}")
     if labels.shape != pixels.shape[:1]:
-        raise _damaged(files[1], 4, f"expected one label for each of {len(pixels)} images, got shape {labels.shape}")
+        raise damaged(label_file, 4, f"expected one label for each of {len(pixels)} images, got shape {labels.shape}")
     if labels.size and labels.max() > 9:
         worst = int(labels.argmax())
-        raise _damaged(files[1], 8 + worst, f"expected labels 0 to 9, got {labels[worst]}")
+        raise damaged(label_file, 8 + worst, f"expected labels 0 to 9, got {labels[worst]}")
     images = pixels[..., None].astype(np.float32)
     images /= 255
     return images, labels.astype(np.int32)
 
 
-def _read(stream: gzip.GzipFile, file: Path, offset: int, count: int) -> np.ndarray:
-    """The next `count` bytes; `offset` is where they begin in the unpacked file."""
-    data = np.empty(count, dtype=np.uint8)
-    view, filled = memoryview(data.data), 0
-    while filled < count:
-        try:
-            got = stream.readinto(view[filled : filled + (1 << 20)])
-        except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(file, offset + filled, f"not a whole gzip file ({error})") from error
-        if not got:
-            raise _damaged(file, offset + filled, f"the file ends where {count - filled} more bytes should be")
-        filled += got
-    return data
+def _choose(name: str, split: str, files: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of the files of a split."""
+    if split not in files:
+        hint = nearest(split, files) if isinstance(split, str) else ""
+        raise ArgumentError(f'datasets.{name}: expected split "train" or "test", got {split!r}.{hint}')
+    return files[split]
 
 
-def _read_end(stream: gzip.GzipFile, file: Path, offset: int) -> None:
-    try:
-        more = stream.read(1)  # the end of the stream is where its checksum is verified
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(file, offset, f"not a whole gzip file ({error})") from error
-    if more:
-        raise _damaged(file, offset, "the file goes on after the array that its header promises")
-
-
-def _damaged(file: Path, offset: int, reason: str) -> FileFormatError:
-    return FileFormatError(f"{file}: at byte {offset} of the unpacked file: {reason}. Get the file anew.")
+def _find(name: str, folder: str, *wanted: str) -> Path:
+    """The first of the files `wanted` that is in the folder of the data set `name`."""
+    root = os.environ.get("FLUXION_DATA")
+    if not root:
+        raise DataError(
+            f"datasets.{name}: expected the environment variable FLUXION_DATA to name a folder with "
+            f"{folder}/{wanted[0]}; it is not set. Put the files there and set FLUXION_DATA to that folder."
+        )
+    parent = Path(root) / folder
+    for file in wanted:
+        if (parent / file).is_file():
+            return parent / file
+    raise DataError(
+        f"datasets.{name}: expected {' or '.join(wanted)} in {parent}, there is none. "
+        f"Put it there, or set the environment variable FLUXION_DATA (now {root}) to the folder above {folder}."
+    )

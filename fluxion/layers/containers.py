@@ -129,7 +129,10 @@ class Parallel(Container):
         elif len(layers) == 1:
             layers = layers * len(inputs)
         if len(inputs) != len(layers):
-            raise ArgumentError(f"expected 1 or {len(layers)} inputs for {len(layers)} layers, got {len(inputs)}.")
+            raise ArgumentError(
+                f"expected 1 or {len(layers)} inputs for {len(layers)} layers, got {len(inputs)}. "
+                "Give one input for all layers, or one for each."
+            )
         return self.connection(*(layer(x) for layer, x in zip(layers, inputs, strict=True)))
 
 
@@ -169,7 +172,10 @@ class PairwiseFusion(Container):
         if len(inputs) == 1:
             inputs = inputs * len(layers)
         if len(inputs) != len(layers):
-            raise ArgumentError(f"expected 1 or {len(layers)} inputs for {len(layers)} layers, got {len(inputs)}.")
+            raise ArgumentError(
+                f"expected 1 or {len(layers)} inputs for {len(layers)} layers, got {len(inputs)}. "
+                "Give one input for all layers, or one for each."
+            )
         outputs = [layers[0](inputs[0])]
         for layer, x in zip(layers[1:], inputs[1:], strict=True):
             outputs.append(layer(self.connection(outputs[-1], x)))

@@ -1,7 +1,6 @@
 """Layers that look rows up in a table: `Embedding`, and `EmbeddingBag`, which sums or averages them.
 
-JAX would clamp an index that is out of range. Here it raises where the index is known, and gives NaN where it is
-not (under `jit`), which no loss can miss.
+An index out of range is what it is in `gather`: an error where the index is known, and NaN where it is not.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import numpy as np
 
 from fluxion.errors import ArgumentError, DataError, DTypeError, ShapeError, nearest
 from fluxion.layers.inputs import as_array, drawn, function, whole
-from fluxion.ops.checks import index_text, known
+from fluxion.ops.checks import known
+from fluxion.ops.indexing import checked_index, gather, scatter
 from fluxion.ops.initializers import randn
 from fluxion.tree.layer import Layer
 
@@ -168,13 +168,7 @@ class EmbeddingBag(Layer):
         bags, valid = checked_offsets(offsets, data.shape[0])
         found = rows(self.weight, data)
         bag = jnp.searchsorted(bags, jnp.arange(data.shape[0]), side="right") - 1
-        count = jax.ops.segment_sum(jnp.ones(data.shape, found.dtype), bag, len(bags))[:, None]
-        if self.reduction == "max":
-            total = jnp.where(count > 0, jax.ops.segment_max(found, bag, len(bags)), 0)
-        else:
-            total = jax.ops.segment_sum(found, bag, len(bags))
-        if self.reduction == "mean":
-            total = total / jnp.maximum(count, 1)
+        total = scatter(self.reduction, found, jnp.maximum(bag, 0), size=len(bags))
         return jnp.where(valid, total, jnp.nan)
 
 
@@ -190,21 +184,8 @@ def rows(weight: Array, x: Array | np.ndarray, padding_index: int | None = None)
         if padding_index is not None:
             weight = weight.at[padding_index].set(jax.lax.stop_gradient(weight[padding_index]))
         return jnp.asarray(x).astype(weight.dtype) @ weight
-    values = known(x)
-    if values is not None:
-        bad = (values < 0) | (values >= vocabulary)
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise DataError(
-                f"index {values.flat[first]} at position {index_text(values, first)} is outside [0, {vocabulary}). "
-                f"Indices count from 0; make the vocabulary larger or look at the data."
-            )
-    if isinstance(x, np.ndarray):
-        x = np.clip(x.astype(np.int64), -1, vocabulary)  # 64 bits cut to 32 on the way could land in range
-    index = jnp.asarray(x)
-    index = index.astype(jnp.promote_types(index.dtype, jnp.int32))  # `vocabulary` need not fit into 8 bits
-    index = jnp.where((index >= 0) & (index < vocabulary), index, vocabulary)
-    found = jnp.take(weight, index, axis=0, mode="fill", fill_value=jnp.nan)
+    index, _ = checked_index(x, vocabulary)
+    found = gather(weight, index)
     if padding_index is not None:
         found = jnp.where(index[..., None] == padding_index, jax.lax.stop_gradient(found), found)
     return found

@@ -80,10 +80,88 @@ def layer_norm(
     >>> layer_norm(jnp.array([[1.0, 3.0], [0.0, 20.0]]), eps=0.0).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    if not 1 <= ndim <= x.ndim:
-        raise ShapeError(f"layer_norm: expected at least {ndim} axes, got shape {x.shape}.")
+    _has_axes("layer_norm", x, ndim)
     mean, var = moments(x, range(-ndim, 0))
     return standardize(x, mean, var, scale, bias, eps=eps)
+
+
+def rms_norm(
+    x: Float[Array, ...], ndim: int = 1, scale: Float[Array, ...] | None = None, *, eps: float = 1e-6
+) -> Float[Array, ...]:
+    """`x / sqrt(mean(x**2) + eps) * scale`, the mean taken over the last `ndim` axes.
+
+    Errors: ShapeError if `x` has fewer axes. Source: Zhang and Sennrich 2019; the numbers are those of
+    `torch.nn.functional.rms_norm` with the same `eps`.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.normalization import rms_norm
+    >>> rms_norm(jnp.array([[0.0, 0.0, 0.0, -8.0]]), eps=0.0).tolist()
+    [[0.0, 0.0, 0.0, -2.0]]
+    """
+    _has_axes("rms_norm", x, ndim)
+    y = wide(x)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(tuple(range(-ndim, 0)), keepdims=True) + eps)
+    return (y if scale is None else y * _aligned(scale, x.ndim)).astype(x.dtype)
+
+
+def group_norm(
+    x: Float[Array, "n ... channels"],
+    groups: int,
+    scale: Float[Array, " channels"] | None = None,
+    bias: Float[Array, " channels"] | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Float[Array, "n ... channels"]:
+    """Standardize each example over each of `groups` groups of neighboring channels, the last axis, and over all axes
+    between the first and the last.
+
+    With as many groups as channels it is instance normalization. The numbers are those of
+    `torch.nn.functional.group_norm`. Errors: ShapeError if the channels do not divide into the groups.
+    Source: Wu and He 2018.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.normalization import group_norm
+    >>> group_norm(jnp.array([[1.0, 3.0, 0.0, 20.0]]), 2, eps=0.0).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+    if x.ndim < 1 or groups < 1 or x.shape[-1] % groups:
+        raise ShapeError(f"group_norm: expected channels that divide into {groups} groups, got shape {x.shape}.")
+    split = (groups, x.shape[-1] // groups)
+    y = x.reshape(*x.shape[:-1], *split)
+    mean, var = moments(y, (*range(1, x.ndim - 1), x.ndim))
+    scale, bias = (None if a is None else a.reshape(split) for a in (scale, bias))
+    return standardize(y, mean, var, scale, bias, eps=eps).reshape(x.shape)
+
+
+def weight_norm(v: Float[Array, ...], g: Float[Array, ...], axis: int | None = -1) -> Float[Array, ...]:
+    """`g * v / norm(v)`, with one norm for each index along `axis`, or a single one if it is None.
+
+    Shapes: `g` is that of `norms_along(v, axis)`; output like `v`, in the dtype of `v`. A `v` of zeros gives NaN.
+    Source: Salimans and Kingma 2016; the numbers are those of `torch.nn.utils.parametrizations.weight_norm`.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.normalization import weight_norm
+    >>> weight_norm(jnp.array([[3.0], [4.0]]), jnp.array([10.0])).tolist()
+    [[6.0], [8.0]]
+    """
+    norms = norms_along(v, axis)
+    factor = g.astype(norms.dtype) / norms
+    if axis is not None:
+        factor = factor.reshape([-1 if i == axis % v.ndim else 1 for i in range(v.ndim)])
+    return (v.astype(jnp.promote_types(v.dtype, jnp.float32)) * factor).astype(v.dtype)
+
+
+def norms_along(v: Float[Array, ...], axis: int | None) -> Float[Array, ...]:
+    """The Euclidean norm of `v` at each index along `axis`, or of the whole; in float32 at least.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.normalization import norms_along
+    >>> norms_along(jnp.array([[3.0, 1.0], [4.0, 0.0]]), -1).tolist()
+    [5.0, 1.0]
+    """
+    v = v.astype(jnp.promote_types(v.dtype, jnp.float32))
+    others = tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
+    return jnp.sqrt(jnp.real(v * v.conj()).sum(others))
 
 
 def wide(x: Float[Array, ...]) -> Float[Array, ...]:
@@ -95,3 +173,8 @@ def wide(x: Float[Array, ...]) -> Float[Array, ...]:
 
 def _aligned(a: Float[Array, ...], ndim: int) -> Float[Array, ...]:
     return wide(a).reshape((1,) * (ndim - a.ndim) + a.shape)
+
+
+def _has_axes(name: str, x: Float[Array, ...], ndim: int) -> None:
+    if not 1 <= ndim <= x.ndim:
+        raise ShapeError(f"{name}: expected at least {ndim} axes, got shape {x.shape}.")

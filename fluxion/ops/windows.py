@@ -125,6 +125,56 @@ def window_counts(
     return counts
 
 
+def brief(values: tuple[Any, ...] | Literal["same"]) -> Any:
+    """Arguments per axis in the shortest way to write them, which layers keep and print.
+
+    >>> from fluxion.ops.windows import brief
+    >>> brief((2, 2)), brief((1, 2)), brief(((1, 1), (1, 1))), brief(((1, 1), (2, 2))), brief(((0, 1),)), brief("same")
+    (2, (1, 2), 1, (1, 2), ((0, 1),), 'same')
+    """
+    if values == "same":
+        return values
+    if all(isinstance(value, tuple) and value[0] == value[1] for value in values):
+        values = tuple(low for low, _ in values)
+    return values[0] if len(set(values)) == 1 and not isinstance(values[0], tuple) else values
+
+
+def input_axes(dims: int, channels: int | str = "channels") -> str:
+    """The axes of an input as errors name them.
+
+    >>> from fluxion.ops.windows import input_axes
+    >>> input_axes(2, 3)
+    '(batch, height, width, 3)'
+    """
+    spatial = {1: "length", 2: "height, width", 3: "depth, height, width"}
+    return f"(batch, {spatial.get(dims, f'{dims} spatial axes')}, {channels})"
+
+
+def check_rank(shape: Sequence[int], dims: int, channels: int | None = None) -> None:
+    """ShapeError, with what to add, unless `shape` has a batch axis, `dims` spatial axes and a channel axis.
+
+    >>> from fluxion.ops.windows import check_rank
+    >>> check_rank((28, 28, 3), 2, 3)
+    Traceback (most recent call last):
+        ...
+    fluxion.errors.ShapeError: expected input (batch, height, width, 3), got (28, 28, 3). Add a batch axis: x[None].
+    """
+    shape = tuple(shape)
+    if len(shape) == dims + 2:
+        return
+    remedy = ""
+    if len(shape) == dims:
+        remedy = " Add a batch axis and a channel axis: x[None, ..., None]."
+    elif len(shape) == dims + 1:
+        batch, channel = "a batch axis: x[None]", "a channel axis: x[..., None]"
+        missing = (batch,) if shape[-1] == channels else (channel,) if channels == 1 else (batch, channel)
+        remedy = f" Add {', or '.join(missing)}."
+    elif 1 <= len(shape) - 2 <= MOST_DIMS:
+        sizes = len(shape) - 2
+        remedy = f" Give {sizes} size{'s' * (sizes > 1)}, one per spatial axis, for such an input."
+    raise ShapeError(f"expected input {input_axes(dims, channels or 'channels')}, got {shape}.{remedy}")
+
+
 def reach(kernel: int, dilation: int) -> int:
     """Cells from the first to the last of a dilated kernel, both included.
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from fluxion.errors import FluxionError, shortened, without_source
+from fluxion.errors import FluxionError, shortened, user_frames, without_source
 from fluxion.tree.graph import is_array
 from fluxion.tree.printing import compact, long_form
 from fluxion.tree.pytree import register_layer
@@ -49,6 +49,8 @@ class Layer:
         call = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
         if call is not None and not hasattr(call, "_is_located"):
             type.__setattr__(cls, "__call__", _located(call))
+        if "__init__" in vars(cls):  # what a constructor refuses is shown as what a call refuses
+            type.__setattr__(cls, "__init__", user_frames(cls.__init__))
         register_layer(cls)
 
     @property

@@ -215,7 +215,7 @@ def test_usage_errors(cli, tmp_path, args, message):
     [
         (["gone.csv"], "Error: gone.csv: expected a CSV, TSV or Parquet file, there is none of that name."),
         (["irs"], "a built-in set (iris), there is neither. Did you mean 'iris'?"),
-        (["mnist"], "Error: mnist: expected a table, this built-in set is images. Those that are tables: iris."),
+        (["mnist"], "Error: mnist: expected a table, this built-in set is not one. Those that are tables: iris."),
         (["ragged.csv", "--target", "b"], "expected 2 cells in every line, as in the header, got 3 in line 3."),
         (["one.csv", "--target", "b"], "Error: one.csv: b: expected at least two classes, every row has 'x'."),
         (["iris", "--validation", "gone.csv"], "Error: gone.csv: expected a CSV, TSV or Parquet file"),

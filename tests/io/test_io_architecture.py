@@ -46,11 +46,28 @@ EXAMPLES = {
     "Conv": lambda: [fx.Conv((3, 3), 2, 4, fx.relu, stride=2, padding="same"), fx.Conv((3,), 2, 4, groups=2)],
     "ConvTranspose": lambda: [fx.ConvTranspose((3, 3), 2, 4, stride=2)],
     "DepthwiseConv": lambda: [fx.DepthwiseConv((3, 3), 2, 4)],
-    "MaxPool": lambda: [fx.MaxPool((2, 2), stride=1)],
-    "MeanPool": lambda: [fx.MeanPool((2, 2))],
-    "WeightNorm": lambda: [fx.WeightNorm(fx.Dense(2, 3))],
+    "LpPool": lambda: [fx.LpPool(2), fx.LpPool((2, 3), 1.5, stride=1)],
+    "Pad": lambda: [fx.Pad(1), fx.Pad(((1, 0), (0, 2)), "reflect")],
+    "MaxPool": lambda: [fx.MaxPool((2, 2), stride=1), fx.MaxPool(2, padding=((0, 1), (1, 0)))],
+    "MeanPool": lambda: [fx.MeanPool((2, 2)), fx.MeanPool(3, padding="same", count_padding=False)],
+    "WeightNorm": lambda: [fx.WeightNorm(fx.Dense(2, 3)), fx.WeightNorm(fx.Conv((2,), 2, 3), "weight", axis=None)],
     "Recurrence": lambda: [fx.Recurrence(fx.LSTMCell(2, 3))],
-    "GroupNorm": lambda: [fx.GroupNorm(4, 2)],
+    "LSTM": lambda: [fx.LSTM(2, 3, num_layers=2, bidirectional=True, dropout=0.1, return_state=True)],
+    "GRU": lambda: [fx.GRU(2, 3, reset_after=False, bias=False)],
+    "RNN": lambda: [fx.RNN(2, 3, fx.relu)],
+    "MultiHeadAttention": lambda: [
+        fx.MultiHeadAttention(4, num_heads=2, num_key_heads=1, positions=functools.partial(fx.rotary, base=100.0)),
+        fx.MultiHeadAttention(3, num_heads=2, key_features=5, head_features=2, out_features=6, dropout=0.1, bias=False),
+    ],
+    "TransformerBlock": lambda: [
+        fx.TransformerBlock(4, num_heads=2, hidden=5, causal=True, cross=True, positions=fx.rotary),
+        fx.TransformerBlock(4, num_heads=2, activation=fx.relu, norm_first=False, dropout=0.1, eps=1e-6, bias=False),
+    ],
+    "Upsample": lambda: [fx.Upsample(1.5, mode="bilinear", align_corners=True), fx.Upsample(size=(3, 4))],
+    "GroupNorm": lambda: [fx.GroupNorm(4, 2, fx.relu), fx.GroupNorm(4, 1, affine=False, eps=1e-3)],
+    "InstanceNorm": lambda: [fx.InstanceNorm(3, affine=True), fx.InstanceNorm(3, fx.relu, track_stats=True)],
+    "RMSNorm": lambda: [fx.RMSNorm(3, 4, eps=1e-3), fx.RMSNorm(3, affine=False)],
+    "StochasticDepth": lambda: [fx.trainmode(fx.StochasticDepth(0.3, mode="batch"))],
 }
 
 # For a layer that is not in the table: arguments by name.

@@ -1,4 +1,4 @@
-"""Cases of the containers, of the affine, dropout and embedding layers, of BatchNorm and LayerNorm."""
+"""Cases of the containers, of the affine, dropout and embedding layers."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,17 +8,6 @@ import fluxion as fx
 
 CASES = {
     fx.AlphaDropout: [case(make=lambda: fx.AlphaDropout(0.3), inputs=[(4, 3)])],
-    fx.BatchNorm: [
-        case(
-            make=lambda: fx.BatchNorm(3, fx.tanh, momentum=0.2),
-            inputs=[(5, 3)],
-            unsized=lambda: fx.BatchNorm(None, fx.tanh, momentum=0.2),
-            wrong=[(5, 4)],
-            match=r"expected input \(\.\.\., 3\), got \(5, 4\)\. Use BatchNorm\(4\)",
-        ),
-        case(make=lambda: fx.BatchNorm(3, affine=False), inputs=[(2, 3, 2, 3)]),
-        case(make=lambda: fx.BatchNorm(3, track_stats=False), inputs=[(4, 3)], independent=False),
-    ],
     fx.Bilinear: [
         case(
             make=lambda: fx.Bilinear((3, 4), 2, fx.tanh),
@@ -76,20 +65,6 @@ CASES = {
             match=r"expected bags \(\.\.\., length\), got int32 of shape \(\)",
         )
         for reduction in ("mean", "sum", "max")
-    ],
-    fx.LayerNorm: [
-        case(
-            make=lambda: fx.LayerNorm(4, activation=fx.tanh),
-            inputs=[(5, 4)],
-            unsized=lambda: fx.LayerNorm(None, activation=fx.tanh),
-            wrong=[(5, 3)],
-            match=r"expected input \(\.\.\., 4\), got \(5, 3\)\. Use LayerNorm\(3\) or LayerNorm\(None\)\.",
-        ),
-        case(
-            make=lambda: fx.LayerNorm(3, 2, affine=False),
-            inputs=[(2, 3, 2)],
-            unsized=lambda: fx.LayerNorm(3, None, affine=False),
-        ),
     ],
     fx.Maxout: [case(make=lambda: fx.Maxout(fx.Dense(3, 2), fx.Dense(3, 2)), inputs=[(5, 3)])],
     fx.PairwiseFusion: [

@@ -115,11 +115,12 @@ def check_transformed(layer, xs, gradients):
 
 
 def check_rows(layer, xs):
-    """In test mode rows do not know of each other, called one by one or with `jax.vmap`."""
+    """In test mode rows do not know of each other, called one by one or with `jax.vmap` over batches of one."""
     together = layer(*xs)
     alone = layer(*(x[1:2] for x in xs))
     close(jax.tree.map(lambda y: y[1:2], together), alone, 1e-10)
-    close(jax.jit(jax.vmap(layer))(*xs), together, 1e-10)
+    batches = [x[:, None] for x in xs]
+    close(jax.jit(jax.vmap(layer))(*batches), jax.tree.map(lambda y: y[:, None], together), 1e-10)
 
 
 def check_dtypes(layer, inputs):

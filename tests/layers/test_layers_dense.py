@@ -4,40 +4,73 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from against_torch import same_as_torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import fluxion as fx
 from fluxion.transform.sizes import autosize
-from fluxion.tree.model import bf16, trainables
+from fluxion.tree.model import bf16, trainables, with_trainables
+
+torch = pytest.importorskip("torch", reason="torch is the outside reference")
+F = torch.nn.functional
 
 
-def test_dense_is_torch_linear(x64):
-    torch = pytest.importorskip("torch", reason="torch is the outside reference")
-    linear = torch.nn.Linear(5, 3, dtype=torch.float64)
-    x = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
-    y = torch.tanh(linear(x))
-    (y**2).sum().backward()
-    layer = fx.Dense(5, 3, fx.tanh)
-    layer.weight, layer.bias = jnp.asarray(linear.weight.detach().numpy().T), jnp.asarray(linear.bias.detach().numpy())
-    np.testing.assert_allclose(layer(x.detach().numpy()), y.detach(), rtol=1e-12)
-    gm, gx = jax.grad(lambda m, x: (m(x) ** 2).sum(), (0, 1))(layer, jnp.asarray(x.detach().numpy()))
-    np.testing.assert_allclose(gm.weight.T, linear.weight.grad, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(gm.bias, linear.bias.grad, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(gx, x.grad, rtol=1e-12, atol=1e-12)
+randomized = settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.generate],  # to shrink a failure would compile for minutes
+)
+size = st.integers(1, 4)
+sizes = st.lists(size, max_size=2)
+ACTIVATIONS = [(fx.identity, lambda x: x), (fx.tanh, torch.tanh), (fx.gelu, lambda x: F.gelu(x, approximate="tanh"))]
+activation = st.sampled_from(ACTIVATIONS)
 
 
-def test_bilinear_is_torch_bilinear(x64):
-    torch = pytest.importorskip("torch", reason="torch is the outside reference")
-    theirs = torch.nn.Bilinear(4, 5, 3, dtype=torch.float64)
-    a, b = (torch.randn(2, 6, n, dtype=torch.float64, requires_grad=True) for n in (4, 5))
-    y = theirs(a, b)
-    (y**2).sum().backward()
-    layer = fx.Bilinear((4, 5), 3)
-    layer.weight, layer.bias = (jnp.asarray(t.detach().numpy()) for t in (theirs.weight, theirs.bias))
-    xs = [jnp.asarray(t.detach().numpy()) for t in (a, b)]
-    np.testing.assert_allclose(layer(*xs), y.detach(), rtol=1e-12)
-    gm, ga, gb = jax.grad(lambda m, a, b: (m(a, b) ** 2).sum(), (0, 1, 2))(layer, *xs)
-    for ours, grad in ((gm.weight, theirs.weight), (gm.bias, theirs.bias), (ga, a), (gb, b)):
-        np.testing.assert_allclose(ours, grad.grad, rtol=1e-12, atol=1e-12)
+def with_parameters(layer):
+    """The layer as a function of its inputs and parameters; and values for the latter."""
+    random = np.random.default_rng(0)
+    values = [random.normal(size=a.shape) for a in trainables(layer)]
+    count = len(values)
+    return lambda *a: with_trainables(layer, list(a[len(a) - count :]))(*a[: len(a) - count]), values
+
+
+@randomized
+@given(sizes, size, size, activation, st.booleans())
+def test_dense_is_torchs_linear(x64, batch, n, m, activation, bias):
+    ours, parameters = with_parameters(fx.Dense(n, m, activation[0], bias=bias))
+    x = np.random.default_rng(1).normal(size=(*batch, n))
+    same_as_torch(ours, lambda x, w, *b: activation[1](F.linear(x, w.T, *b)), x, *parameters)
+
+
+@randomized
+@given(sizes, size, size, size, activation, st.booleans(), st.sampled_from(["two", "pair", "one"]))
+def test_bilinear_is_torchs(x64, batch, n, k, m, activation, bias, given_as):
+    k = n if given_as == "one" else k
+    layer = fx.Bilinear((n, k), m, activation[0], bias=bias)
+    _, parameters = with_parameters(layer)
+    x, y = (np.random.default_rng(i).normal(size=(*batch, size)) for i, size in ((1, n), (2, k)))
+
+    def ours(x, y, *parameters):
+        f = with_trainables(layer, list(parameters))
+        return {"two": lambda: f(x, y), "pair": lambda: f((x, y)), "one": lambda: f(x)}[given_as]()
+
+    def theirs(x, y, w, *b):
+        return activation[1](F.bilinear(x, x if given_as == "one" else y, w, *b))
+
+    same_as_torch(ours, theirs, x, y, *parameters)
+
+
+@randomized
+@given(sizes, st.lists(st.tuples(size, st.booleans()), min_size=1, max_size=2), activation, st.booleans())
+def test_scale_is_a_product_in_torch(x64, batch, last, activation, bias):
+    """Some of the sizes are 1, for the whole axis."""
+    layer = fx.Scale(*(1 if whole else n for n, whole in last), activation=activation[0], bias=bias)
+    ours, parameters = with_parameters(layer)
+    x = np.random.default_rng(1).normal(size=(*batch, *(n for n, _ in last)))
+    same_as_torch(ours, lambda x, w, b=0.0: activation[1](x * w + b), x, *parameters)
 
 
 def test_bilinear_takes_one_input_or_a_pair():
@@ -169,16 +202,13 @@ def test_partly_unsized():
         autosize(fx.Scale(5, None), (None,))
 
 
-def test_scale():
-    layer = fx.Scale(2, 3, activation=fx.relu)
-    layer.scale, layer.bias = jnp.arange(6.0).reshape(2, 3) - 3, jnp.ones((2, 3))
-    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
-    np.testing.assert_allclose(layer(x), np.maximum(x * np.asarray(layer.scale) + 1, 0), rtol=1e-6)
+def test_scale_refuses_to_broadcast_its_input():
+    x = np.ones((4, 2, 3), np.float32)
     assert fx.Scale(1, 3)(x).shape == (4, 2, 3)  # a size of 1 is for the whole axis
     with pytest.raises(fx.ShapeError, match=r"expected input \(..., 2, 3\), got \(3,\)\."):
-        layer(x[0, 0])
-    with pytest.raises(fx.ShapeError, match=r"got \(4, 2, 1\)"):  # never a broadcast of the input
-        layer(x[..., :1])
+        fx.Scale(2, 3)(x[0, 0])
+    with pytest.raises(fx.ShapeError, match=r"got \(4, 2, 1\)"):
+        fx.Scale(2, 3)(x[..., :1])
 
 
 def test_flatten():

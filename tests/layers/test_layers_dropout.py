@@ -1,4 +1,4 @@
-"""Dropout and AlphaDropout: probabilities, scaling, axes, modes, randomness, refusals."""
+"""Dropout, AlphaDropout, StochasticDepth: probabilities, scaling, axes, modes, randomness, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def test_values_are_zero_or_scaled(p):
     np.testing.assert_allclose(y[~zero], x[~zero] / (1 - p), rtol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [fx.Dropout(0.5), fx.AlphaDropout(0.5)], ids=repr)
+@pytest.mark.parametrize("layer", [fx.Dropout(0.5), fx.AlphaDropout(0.5), fx.StochasticDepth(0.5)], ids=repr)
 def test_nothing_happens_in_test_mode(layer):
     x = fx.randn(4, 3)
     np.testing.assert_array_equal(layer(x), x)
@@ -31,13 +31,13 @@ def test_nothing_happens_in_test_mode(layer):
     assert bool((fx.auto(training(layer))(x) == x).all())
 
 
-@pytest.mark.parametrize("cls", [fx.Dropout, fx.AlphaDropout])
+@pytest.mark.parametrize("cls", [fx.Dropout, fx.AlphaDropout, fx.StochasticDepth])
 def test_ends_of_the_range(cls):
     x = jnp.array([1.0, jnp.inf, jnp.nan])
     np.testing.assert_array_equal(training(cls(0))(x), x)
     np.testing.assert_array_equal(training(cls(1))(x), 0)
-    for grad, value in ((0.0, cls(1)), (1.0, cls(0.0))):
-        assert jax.grad(training(value))(2.0) == grad
+    for grad, layer in ((0.0, training(cls(1))), (1.0, training(cls(0.0)))):
+        assert jax.grad(lambda x, layer=layer: layer(x).sum())(jnp.array([2.0])) == grad
     for p in (1.5, -0.1, float("nan"), "0.5", None):
         with pytest.raises(fx.ArgumentError) as caught:
             cls(p)
@@ -65,7 +65,7 @@ def test_axes_along_which_to_draw():
         fx.Dropout(0.5, axis="channels")
 
 
-@pytest.mark.parametrize("layer", [fx.Dropout(0.5), fx.AlphaDropout(0.5)], ids=repr)
+@pytest.mark.parametrize("layer", [fx.Dropout(0.5), fx.AlphaDropout(0.5), fx.StochasticDepth(0.5)], ids=repr)
 def test_randomness_is_of_the_block_or_the_seed(layer):
     layer = training(layer)
     x = fx.randn(100)
@@ -90,6 +90,44 @@ def test_gradient_is_the_mask():
 
     x = jnp.ones(50)
     np.testing.assert_allclose(jax.grad(lambda x: f(x).sum())(x), f(x))
+
+
+def test_complex_values_are_dropped_whole():
+    x = fx.randn(200) + 1j * fx.randn(200)
+    y = np.asarray(training(fx.Dropout(0.25))(x))
+    np.testing.assert_allclose(y[y != 0], np.asarray(x)[y != 0] / 0.75, rtol=1e-6)
+    assert 0.5 < (y != 0).mean() < 0.95
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_stochastic_depth_drops_whole_examples(p):
+    x = fx.rand(2000, 3, 2) + 1
+    y = np.asarray(training(fx.StochasticDepth(p))(x))
+    kept = y[:, 0, 0] != 0
+    np.testing.assert_allclose(y[kept], x[kept] / (1 - p), rtol=1e-6)
+    assert not y[~kept].any() and abs((~kept).mean() - p) < 5 * (p * (1 - p) / 2000) ** 0.5
+    layer = training(fx.StochasticDepth(p, mode="batch"))
+    ratios = np.stack([np.unique((layer(x[:2]) / x[:2]).round(4)) for _ in range(40)])  # one value for all, each time
+    assert set(ratios.ravel()) == {np.float32(0), np.float32(1 / (1 - p)).round(4)}
+
+
+def test_stochastic_depth_around_a_branch():
+    block = fx.SkipConnection(fx.Chain(fx.Dense(2, 2), fx.StochasticDepth(0.5)), jnp.add)
+    x = fx.randn(64, 2)
+    np.testing.assert_allclose(block(x), x + block.layer[0](x), rtol=1e-6)
+    y, branch = np.asarray(training(block)(x)), 2 * np.asarray(block.layer[0](x))
+    dropped = (y == x).all(1)
+    assert 0 < dropped.sum() < 64
+    np.testing.assert_allclose(y[~dropped], (x + branch)[~dropped], rtol=1e-5, atol=1e-6)
+
+
+def test_stochastic_depth_refuses():
+    with pytest.raises(
+        fx.ArgumentError, match=r"^StochasticDepth: expected mode 'row' or 'batch', got 'rows'. Did you"
+    ):
+        fx.StochasticDepth(0.1, mode="rows")
+    with pytest.raises(fx.ShapeError, match="expected input with an axis 0"):
+        training(fx.StochasticDepth(0.1))(1.0)
 
 
 def test_dtypes():

@@ -1,30 +1,51 @@
 """Embedding and EmbeddingBag: torch's numbers and gradients, and no clamped or wrapped index."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from against_torch import same_as_torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import fluxion as fx
 from fluxion.ops.checks import checking
+from fluxion.tree.model import with_trainables
+
+torch = pytest.importorskip("torch", reason="torch is the outside reference")
+F = torch.nn.functional
 
 IDS = np.array([[1, 2, 0, 5], [4, 4, 3, 2]])
 
 
-def like_torch(layer, theirs):
-    layer.weight = jnp.asarray(theirs.weight.detach().numpy())
-    return layer
+randomized = settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.generate],  # to shrink a failure would compile for minutes
+)
+size = st.integers(1, 5)
 
 
-@pytest.mark.parametrize("padding_index", [None, 2])
-def test_embedding_is_torchs(padding_index, x64):
-    torch = pytest.importorskip("torch", reason="torch is the outside reference")
-    theirs = torch.nn.Embedding(6, 3, padding_idx=padding_index, dtype=torch.float64)
-    (theirs(torch.tensor(IDS)) ** 3 + theirs(torch.tensor(IDS))).sum().backward()
-    layer = like_torch(fx.Embedding(6, 3, padding_index=padding_index), theirs)
-    np.testing.assert_array_equal(layer(IDS), theirs(torch.tensor(IDS)).detach())
-    grad = jax.grad(lambda m: (m(IDS) ** 3 + m(IDS)).sum())(layer)
-    np.testing.assert_allclose(grad.weight, theirs.weight.grad, rtol=1e-12)
+@randomized
+@given(size, size, st.lists(st.integers(0, 4), max_size=2), st.booleans(), st.booleans(), st.data())
+def test_embedding_is_torchs(x64, vocabulary, features, shape, one_hot, padded, data):
+    """Indices and one-hot rows of them; with and without a row that gets no gradient."""
+    padding = data.draw(st.integers(0, vocabulary - 1)) if padded else None
+    layer = fx.Embedding(vocabulary, features, padding_index=padding)
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    ids = random.integers(0, vocabulary, shape)
+
+    def ours(ids, weight):
+        return with_trainables(layer, [weight])(jax.nn.one_hot(ids, vocabulary) if one_hot else ids) ** 2
+
+    def theirs(ids, weight):
+        return F.embedding(ids, weight, padding_idx=padding) ** 2
+
+    same_as_torch(ours, theirs, ids, random.normal(size=(vocabulary, features)))
 
 
 def test_the_padding_row_stays_zero():
@@ -98,20 +119,31 @@ def test_out_of_range_is_nan_where_values_are_not_known():
         assert np.isnan(jax.jit(fx.Embedding(150, 1))(jnp.asarray(np.array([200]).astype(dtype)))).all()
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "max"])
-def test_embedding_bag_is_torchs(reduction, x64):
-    torch = pytest.importorskip("torch", reason="torch is the outside reference")
-    theirs = torch.nn.EmbeddingBag(6, 3, mode=reduction, dtype=torch.float64)
-    layer = like_torch(fx.EmbeddingBag(6, 3, reduction), theirs)
-    data, offsets = np.array([1, 2, 0, 5, 4, 4, 3]), np.array([0, 3, 3, 5])  # the second bag is empty
-    for ours, args in ((IDS, (IDS,)), ((data, offsets), (data, offsets))):
-        theirs.zero_grad()
-        y = theirs(*map(torch.tensor, args))
-        (y**3).sum().backward()
-        np.testing.assert_allclose(layer(ours), y.detach(), rtol=1e-12, atol=1e-15)
-        grad = jax.grad(lambda m, x=ours: (m(x) ** 3).sum())(layer)
-        np.testing.assert_allclose(grad.weight, theirs.weight.grad, rtol=1e-12, atol=1e-15)
-        np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(layer, ours), y.detach(), rtol=1e-12, atol=1e-15)
+@randomized
+@given(
+    size,
+    size,
+    st.sampled_from(["mean", "sum", "max"]),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 4), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_embedding_bag_is_torchs(x64, vocabulary, features, reduction, length, lengths, seed):
+    """Bags of one length, and of several, empty ones included, with equal indices among them."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(0, vocabulary, (2, length))
+    data, offsets = random.integers(0, vocabulary, sum(lengths)), np.cumsum([0, *lengths[:-1]])
+    layer = fx.EmbeddingBag(vocabulary, features, reduction)
+
+    def ours(ids, data, offsets, weight):
+        filled = with_trainables(layer, [weight])
+        return filled(ids) ** 2, filled((data, offsets)) ** 2
+
+    def theirs(ids, data, offsets, weight):
+        bags = functools.partial(F.embedding_bag, mode=reduction)
+        return bags(ids, weight) ** 2, bags(data, weight, offsets) ** 2
+
+    same_as_torch(ours, theirs, ids, data, offsets, random.normal(size=(vocabulary, features)))
 
 
 def test_forms_of_bags():

@@ -1,4 +1,4 @@
-"""Activations against torch's numbers and finite differences, at the kinks, at extremes, in every dtype."""
+"""Activations against torch's numbers and two orders of its derivatives, at the kinks, at extremes, in every dtype."""
 
 import functools
 
@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from against_torch import same_as_torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import fluxion as fx
 from fluxion.transform.modes import gradient_mode
@@ -48,76 +51,99 @@ by_name = pytest.mark.parametrize("f", ELEMENTWISE, ids=lambda f: f.__name__)
 POINTS = np.array([-30, -6.5, -3, -2.2, -1, -0.5, -0.3, -1e-3, 0, 1e-3, 0.3, 0.5, 1, 1.7, 3, 4.4, 6, 6.5, 30.0])
 
 
-def values_and_slopes(f, x):
-    y, dy = jax.jit(lambda x: (f(x), jax.grad(lambda x: jnp.sum(f(x)))(x)))(x)
-    return np.asarray(y), np.asarray(dy)
+KINKS = np.array([-6, -3, -1, -0.5, 0, 0.5, 1, 3, 6])
+SMOOTH = {fx.softplus, fx.gelu, fx.swish, fx.mish, fx.logcosh, fx.lisht, fx.tanh, fx.sigmoid}
 
 
-def torch_values_and_slopes(f, x):
+def torch_derivatives(f, x):
+    """Value, first and second derivative, elementwise."""
     x = torch.tensor(np.asarray(x), requires_grad=True)
     y = f(x)
-    y.sum().backward()
-    return y.detach().numpy(), x.grad.numpy()
+    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    if not first.requires_grad:
+        return y.detach(), first, torch.zeros_like(first)
+    (second,) = torch.autograd.grad(first.sum(), x, allow_unused=True)
+    return y.detach(), first.detach(), torch.zeros_like(first) if second is None else second
 
 
 @functools.cache
 def in_float64():
-    """Everything the float64 tests compare, of all functions, compiled at once."""
-    smooth = jnp.asarray([-4.1, -2.3, -0.7, -0.2, 0.1, 0.8, 2.6, 5.2])  # no kink is near
+    """The same of all functions at as many numbers as `POINTS` are, compiled once."""
 
-    def of_one(f):
-        first, second = jax.vmap(jax.grad(f)), jax.vmap(jax.grad(jax.grad(f)))
-        points = jnp.asarray(POINTS)
-        return {
-            "value": f(points),
-            "slope": first(points),
-            "first": (first(smooth), (f(smooth + 1e-5) - f(smooth - 1e-5)) / 2e-5),
-            "second": (second(smooth), (first(smooth + 1e-5) - first(smooth - 1e-5)) / 2e-5),
-            "second at 0": (second(jnp.zeros(1)), (first(jnp.array([1e-5])) - first(jnp.array([-1e-5]))) / 2e-5),
-        }
+    def of_one(f, x):
+        first = jax.grad(lambda x: jnp.sum(f(x)))
+        return f(x), first(x), jax.grad(lambda x: jnp.sum(first(x)))(x)
 
-    return jax.jit(lambda: {f.__name__: of_one(f) for f in ELEMENTWISE})()
+    return jax.jit(lambda x: {f.__name__: of_one(f, x) for f in ELEMENTWISE})
 
 
 @by_name
-def test_equals_torch(f, x64):
-    value, slope = torch_values_and_slopes(REFERENCE[f], POINTS)
-    np.testing.assert_allclose(in_float64()[f.__name__]["value"], value, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(in_float64()[f.__name__]["slope"], slope, rtol=1e-12, atol=1e-12)
+def test_kinks_and_their_slopes_are_torchs(f, x64):
+    value, first, second = torch_derivatives(REFERENCE[f], POINTS)
+    found = in_float64()(POINTS)[f.__name__]
+    np.testing.assert_allclose(found[0], value, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found[1], first, rtol=1e-12, atol=1e-12)
+    smooth = np.full(POINTS.shape, True) if f in SMOOTH else ~np.isin(POINTS, KINKS)
+    np.testing.assert_allclose(found[2][smooth], second[smooth], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (lambda x: fx.gelu(x, approximate=False), F.gelu),
-        (lambda x: fx.leakyrelu(x, 0.2), lambda x: F.leaky_relu(x, 0.2)),
-        (lambda x: fx.elu(x, 1.5), lambda x: F.elu(x, 1.5)),
-        (lambda x: fx.celu(x, 1.5), lambda x: F.celu(x, 1.5)),
-        (lambda x: fx.softshrink(x, 1.0), lambda x: F.softshrink(x, 1.0)),
-        (lambda x: fx.trelu(x, 0.3), lambda x: F.threshold(x, 0.3, 0.0)),
-        (lambda x: fx.rrelu(x, 0.25, 0.75), lambda x: F.rrelu(x, 0.25, 0.75)),
-        (lambda x: fx.softmax(x) ** 2, lambda x: F.softmax(x, -1) ** 2),
-        (lambda x: fx.softmax(x, axis=0) ** 2, lambda x: F.softmax(x, 0) ** 2),
-        (lambda x: fx.logsoftmax(x) ** 2, lambda x: F.log_softmax(x, -1) ** 2),
-        (lambda x: fx.logsoftmax(x, axis=1) ** 2, lambda x: F.log_softmax(x, 1) ** 2),
-        (fx.glu, F.glu),
-        (lambda x: fx.glu(x, axis=0), lambda x: F.glu(x, 0)),
-    ],
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.floats(-40, 40) | st.floats(-300, 300), min_size=len(POINTS), max_size=len(POINTS)))
+def test_two_derivatives_are_torchs_at_any_number(x64, numbers):
+    x = np.array(numbers)
+    x = np.where(np.abs(x[:, None] - KINKS).min(1) < 1e-6, 0.25, x)
+    found = in_float64()(x)
+    for f in ELEMENTWISE:
+        for ours, theirs in zip(found[f.__name__], torch_derivatives(REFERENCE[f], x), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10, err_msg=f.__name__)
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.generate],  # to shrink a failure would compile for minutes
 )
-def test_options_and_axes_equal_torch(ours, theirs, x64):
-    x = jnp.asarray(np.random.default_rng(1).normal(0, 2, (2, 3, 4)))
-    (y, dy), (z, dz) = values_and_slopes(ours, x), torch_values_and_slopes(theirs, x)
-    np.testing.assert_allclose(y, z, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(dy, dz, rtol=1e-12, atol=1e-12)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.data())
+def test_options_and_axes_are_torchs(x64, shape, data):
+    """With the gradient; for those along an axis the second derivative too."""
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    a, low, high = data.draw(st.floats(0.1, 2)), *sorted(data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))
+    even = list(shape)
+    even[axis] *= 2
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    pairs = [
+        (lambda x: fx.gelu(x, approximate=False), F.gelu),
+        (lambda x: fx.leakyrelu(x, a), lambda x: F.leaky_relu(x, a)),
+        (lambda x: fx.elu(x, a), lambda x: F.elu(x, a)),
+        (lambda x: fx.celu(x, a), lambda x: torch.where(x > 0, x, a * torch.expm1(x / a))),  # torch's rounds 1 / a
+        (lambda x: fx.softshrink(x, a), lambda x: F.softshrink(x, a)),
+        (lambda x: fx.trelu(x, a), lambda x: F.threshold(x, a, 0.0)),
+        (lambda x: fx.rrelu(x, low, high), lambda x: F.rrelu(x, low, high)),
+        *((f, lambda x, g=g: g(x, -1)) for f, g in ((fx.softmax, F.softmax), (fx.logsoftmax, F.log_softmax))),
+        (lambda x: fx.softmax(x, axis=axis), lambda x: F.softmax(x, axis)),
+        (lambda x: fx.logsoftmax(x, axis=axis), lambda x: F.log_softmax(x, axis)),
+    ]
+    curved = pairs[-2:]
 
+    def ours(x, y):
+        slopes = [jax.grad(lambda x, f=f: (f(x) ** 3).sum())(x) for f, _ in curved]
+        return [
+            *(f(x) for f, _ in pairs),
+            fx.glu(y, axis),
+            jax.grad(lambda y: (fx.glu(y, axis) ** 2).sum())(y),
+            *slopes,
+        ]
 
-@by_name
-def test_derivatives_are_finite_differences(f, x64):
-    found = in_float64()[f.__name__]
-    np.testing.assert_allclose(*found["first"], atol=1e-8)
-    np.testing.assert_allclose(*found["second"], atol=1e-8)
-    if f in {fx.softplus, fx.gelu, fx.swish, fx.mish, fx.logcosh, fx.lisht, fx.tanh, fx.sigmoid}:
-        np.testing.assert_allclose(*found["second at 0"], atol=1e-8)
+    def slope(f, x):
+        return torch.autograd.grad(f(x).sum(), x, create_graph=True)[0]
+
+    def theirs(x, y):
+        slopes = [slope(lambda x, f=f: f(x) ** 3, x) for _, f in curved]
+        return [*(f(x) for _, f in pairs), F.glu(y, axis), slope(lambda y: F.glu(y, axis) ** 2, y), *slopes]
+
+    same_as_torch(ours, theirs, random.normal(0, 2, shape), random.normal(0, 2, even))
 
 
 EXTREMES = np.array([-1e4, -300, -100, -20, 0, 20, 100, 300, 1e4])
@@ -138,7 +164,7 @@ def at_extremes():
 
 @by_name
 def test_every_dtype_is_kept_and_extremes_are_finite(f):
-    wide = torch_values_and_slopes(REFERENCE[f], EXTREMES)
+    wide = torch_derivatives(REFERENCE[f], EXTREMES)
     for dtype, results in zip(DTYPES, at_extremes()[f.__name__], strict=True):
         assert [r.dtype for r in results] == [dtype] * 4
         y, dy, ddy, nan = (np.asarray(r, np.float64) for r in results)

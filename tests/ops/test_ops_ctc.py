@@ -1,43 +1,89 @@
 """CTC against torch's numbers and gradients, and against the sum over all alignments."""
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import fluxion as fx
 
+torch = pytest.importorskip("torch", reason="torch is the outside reference")
 LOGITS = np.random.default_rng(0).normal(0, 2, (4, 9, 5))
-TARGET = np.array([[0, 1, 2, 3], [2, 2, 1, 9], [3, -7, 0, 0], [1, 1, 1, 1]])  # beyond the lengths: anything
-TIMES, SIZES = np.array([9, 6, 7, 8]), np.array([4, 3, 0, 4])
+BATCH, TIME, CLASSES, LENGTH = 3, 7, 4, 4
 
 
-def test_equals_torch(x64):
-    torch = pytest.importorskip("torch", reason="torch is the outside reference")
-    x = torch.tensor(LOGITS, requires_grad=True)
-    expected = torch.nn.functional.ctc_loss(
-        torch.log_softmax(x, -1).transpose(0, 1),
-        torch.tensor(TARGET.clip(0, 4)),
-        tuple(TIMES.tolist()),
-        tuple(SIZES.tolist()),
-        blank=4,
-        reduction="none",
-    )
-    expected.sum().backward()
-    options = {"prediction_lengths": TIMES, "target_lengths": SIZES}
-    each = fx.ctc_loss(LOGITS, TARGET, agg=fx.identity, **options)
-    np.testing.assert_allclose(each, expected.detach().numpy(), rtol=1e-12)
-    slope = jax.grad(lambda x: fx.ctc_loss(x, TARGET, agg=jnp.sum, **options))(jnp.asarray(LOGITS))
-    np.testing.assert_allclose(slope, x.grad.numpy(), rtol=1e-12, atol=1e-13)
-    assert each.dtype == jnp.float64 and not slope[1, 6:].any()
-    # one sequence without a batch axis; the default agg is the mean
-    np.testing.assert_allclose(fx.ctc_loss(LOGITS[1, :6], TARGET[1, :3]), each[1], rtol=1e-13)
+@functools.cache
+def compiled():
+    """Values and slopes of one batch, and the curvature along a direction; compiled once, for lengths are data."""
+
+    def loss(x, target, times, sizes):
+        return fx.ctc_loss(x, target, agg=fx.identity, prediction_lengths=times, target_lengths=sizes)
+
+    def slope(x, *rest):
+        return jax.grad(lambda x: jnp.sum(jnp.asarray(SCALES) * loss(x, *rest)))(x)
+
+    def all_of_it(x, way, *rest):
+        curve = jax.jvp(lambda x: slope(x, *rest), [x], [way])[1]
+        difference = (slope(x + 1e-5 * way, *rest) - slope(x - 1e-5 * way, *rest)) / 2e-5
+        return loss(x, *rest), slope(x, *rest), curve, difference
+
+    return jax.jit(all_of_it)
+
+
+SCALES = np.array([1.0, -0.5, 2.0])  # a gradient reaches each loss of the batch
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(st.integers(0, CLASSES - 2), max_size=LENGTH), min_size=BATCH, max_size=BATCH),
+    st.lists(st.integers(1, TIME), min_size=BATCH, max_size=BATCH),
+    st.floats(0.1, 20),
+    st.integers(0, 2**32 - 1),
+)
+def test_equals_torch(x64, targets, times, scale, seed):
+    """Random lengths, empty targets, repeated labels; a target too long for its time is infinite, its gradient 0."""
+    random = np.random.default_rng(seed)
+    logits, way = random.normal(0, (scale, 1), (BATCH, TIME, CLASSES, 2)).transpose(3, 0, 1, 2)
+    sizes = [len(target) for target in targets]
+    # beyond the lengths may stand anything
+    padded = np.array([target + [9, -7, 3, 0][: LENGTH - len(target)] for target in targets])
+    x = torch.tensor(logits, requires_grad=True)
+
+    def theirs(zero_infinity):
+        return torch.nn.functional.ctc_loss(
+            torch.log_softmax(x, -1).transpose(0, 1),
+            torch.tensor(padded.clip(0, CLASSES - 2)),
+            tuple(times),
+            tuple(sizes),
+            blank=CLASSES - 1,
+            reduction="none",
+            zero_infinity=zero_infinity,
+        )
+
+    (slope,) = torch.autograd.grad((torch.tensor(SCALES) * theirs(True)).sum(), x)
+    found = compiled()(logits, way, padded, np.array(times), np.array(sizes))
+    np.testing.assert_allclose(found[0], theirs(False).detach(), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found[1], slope, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found[2], found[3], rtol=1e-6, atol=1e-6)
+    assert not any(gradient[time:].any() for gradient, time in zip(found[1], times, strict=True))
+
+
+def test_forms_of_the_arguments(x64):
+    """One sequence without a batch axis; the default agg is the mean; lengths left out are those of the arrays."""
+    target, times, sizes = np.array([[0, 1, 2, 3], [2, 2, 1, 9]]), np.array([9, 6]), np.array([4, 3])
+    options = {"prediction_lengths": times, "target_lengths": sizes}
+    each = fx.ctc_loss(LOGITS[:2], target, agg=fx.identity, **options)
+    assert each.dtype == jnp.float64
+    np.testing.assert_allclose(fx.ctc_loss(LOGITS[1, :6], target[1, :3]), each[1], rtol=1e-13)
     np.testing.assert_allclose(
-        fx.ctc_loss(LOGITS[1], TARGET[1], prediction_lengths=6, target_lengths=3), each[1], rtol=1e-13
+        fx.ctc_loss(LOGITS[1], target[1], prediction_lengths=6, target_lengths=3), each[1], rtol=1e-13
     )
-    np.testing.assert_allclose(fx.ctc_loss(LOGITS, TARGET, **options), each.mean(), rtol=1e-13)
+    np.testing.assert_allclose(fx.ctc_loss(LOGITS[:2], target, **options), each.mean(), rtol=1e-13)
 
 
 def test_is_the_sum_over_all_alignments_and_its_gradient_a_difference(x64):

@@ -1,12 +1,16 @@
-"""Losses against torch's numbers, Flux's documented ones, finite differences; and everything they refuse."""
+"""Losses against torch's numbers and two orders of its gradients, Flux's documented numbers; what they refuse."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from against_torch import same_as_torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import fluxion as fx
 from fluxion.ops.checks import checking, strict_checking
@@ -14,104 +18,164 @@ from fluxion.ops.checks import checking, strict_checking
 torch = pytest.importorskip("torch", reason="torch is the outside reference")
 F = torch.nn.functional
 
-rng = np.random.default_rng(0)
-REAL, OTHER = rng.normal(0, 2, (4, 3)), rng.normal(0, 2, (4, 3))
-POSITIVE, COUNTS = rng.uniform(0.1, 3, (4, 3)), rng.integers(0, 4, (4, 3))
-PROBABLE, SOFT = rng.uniform(0.05, 0.95, (4, 3)), rng.uniform(0.05, 0.95, (4, 3))
-ROWS, SOFT_ROWS = PROBABLE / PROBABLE.sum(1, keepdims=True), SOFT / SOFT.sum(1, keepdims=True)
-BITS, SIGNS = rng.integers(0, 2, (4, 3)), 2 * rng.integers(0, 2, (4, 3)) - 1
-LABELS = np.array([2, 0, 1, 2])
-HOT = np.eye(3)[LABELS]
+randomized = settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.generate],  # to shrink a failure would compile for minutes
+)
 EPS = np.finfo(np.float64).eps
 
 
-def tversky(p, y, beta):
-    return 1 - ((y * p).sum() + 1) / ((y * p + beta * (1 - y) * p + (1 - beta) * y * (1 - p)).sum() + 1)
-
-
-# loss, options, prediction, target, what torch (or the formula in torch) says
-CASES = [
-    (fx.mse, {}, REAL, OTHER, F.mse_loss),
-    (fx.mae, {}, REAL, OTHER, F.l1_loss),
-    (fx.msle, {}, POSITIVE, PROBABLE, lambda p, y: ((p.log() - y.log()) ** 2).mean()),
-    (fx.huber_loss, {}, REAL, OTHER, F.huber_loss),
-    (fx.huber_loss, {"delta": 2.5}, REAL, OTHER, lambda p, y: F.huber_loss(p, y, delta=2.5)),
-    (fx.poisson_loss, {}, POSITIVE, COUNTS, lambda p, y: F.poisson_nll_loss(p, y, log_input=False, eps=0)),
-    (fx.logitcrossentropy, {}, REAL, LABELS, F.cross_entropy),
-    (fx.logitcrossentropy, {}, REAL, HOT, F.cross_entropy),
-    (fx.logitcrossentropy, {}, REAL, SOFT_ROWS, F.cross_entropy),
-    (fx.logitcrossentropy, {"axis": 0}, REAL.T, LABELS, lambda p, y: F.cross_entropy(p.T, y)),
-    (fx.logitcrossentropy, {"axis": 0}, REAL.T, SOFT_ROWS.T, lambda p, y: F.cross_entropy(p.T, y.T)),
-    (fx.crossentropy, {}, ROWS, LABELS, lambda p, y: F.nll_loss((p + EPS).log(), y)),
-    (fx.crossentropy, {}, ROWS, SOFT_ROWS, lambda p, y: -(y * (p + EPS).log()).sum(1).mean()),
-    (fx.crossentropy, {"axis": 0, "eps": 0.01}, ROWS.T, LABELS, lambda p, y: F.nll_loss((p.T + 0.01).log(), y)),
-    (fx.focal_loss, {}, ROWS, LABELS, lambda p, y: F.nll_loss((1 - p) ** 2 * p.log(), y)),
-    (fx.focal_loss, {"gamma": 0.5}, ROWS, HOT, lambda p, y: -(y * (1 - p) ** 0.5 * p.log()).sum(1).mean()),
-    (fx.focal_loss, {"gamma": 0}, ROWS, HOT, lambda p, y: -(y * p.log()).sum(1).mean()),
-    (fx.kldivergence, {}, ROWS, SOFT_ROWS, lambda p, y: F.kl_div(p.log(), y, reduction="batchmean")),
-    (fx.kldivergence, {"axis": 0}, ROWS.T, HOT.T, lambda p, y: F.kl_div(p.T.log(), y.T, reduction="batchmean")),
-    (fx.logitbinarycrossentropy, {}, REAL, SOFT, F.binary_cross_entropy_with_logits),
-    (fx.logitbinarycrossentropy, {}, REAL, BITS, F.binary_cross_entropy_with_logits),
-    (fx.binarycrossentropy, {}, PROBABLE, BITS, F.binary_cross_entropy),
-    (fx.binarycrossentropy, {}, PROBABLE, SOFT, F.binary_cross_entropy),
-    (fx.binary_focal_loss, {"gamma": 0}, PROBABLE, BITS, F.binary_cross_entropy),
-    (
-        fx.binary_focal_loss,
-        {"gamma": 1.5},
-        PROBABLE,
-        BITS,
-        lambda p, y: (
-            (1 - torch.where(y == 1, p, 1 - p)) ** 1.5 * F.binary_cross_entropy(p, y, reduction="none")
-        ).mean(),
-    ),
-    (fx.hinge_loss, {}, REAL, SIGNS, lambda p, y: F.relu(1 - p * y).mean()),
-    (fx.squared_hinge_loss, {}, REAL, SIGNS, lambda p, y: (F.relu(1 - p * y) ** 2).mean()),
-    (
-        fx.dice_coeff_loss,
-        {"smooth": 0.5},
-        PROBABLE,
-        BITS,
-        lambda p, y: 1 - (2 * (y * p).sum() + 0.5) / ((y**2).sum() + (p**2).sum() + 0.5),
-    ),
-    (fx.tversky_loss, {}, PROBABLE, BITS, lambda p, y: tversky(p, y, 0.7)),
-    (fx.tversky_loss, {"beta": 0.2}, PROBABLE, BITS, lambda p, y: tversky(p, y, 0.2)),
-    (
-        fx.siamese_contrastive_loss,
-        {"margin": 1.5},
-        POSITIVE,
-        BITS,
-        lambda p, y: ((1 - y) * p**2 + y * F.relu(1.5 - p) ** 2).mean(),
-    ),
-]
-LOSSES = [fx.ctc_loss, *dict.fromkeys(case[0] for case in CASES)]
-
-
-@functools.cache
-def in_float64():
-    """Value, slope and difference quotient of all cases, compiled at once."""
-
-    def of_one(loss, options, prediction, target, _):
-        f = lambda x: loss(x, target, **options)
-        step = 1e-6 * np.eye(prediction.size).reshape(-1, *prediction.shape)
-        difference = (jax.vmap(f)(prediction[None] + step) - jax.vmap(f)(prediction[None] - step)) / 2e-6
-        return f(prediction), jax.grad(f)(prediction), difference.reshape(prediction.shape)
-
-    return jax.jit(lambda xs: [of_one(*c[:2], x, *c[3:]) for c, x in zip(CASES, xs, strict=True)])(
-        [c[2] for c in CASES]
+def examples(random, shape, axis):
+    """Predictions and targets of every kind, as attributes; rows and labels run along `axis`."""
+    of = SimpleNamespace(
+        real=random.normal(0, 2, shape),
+        other=random.normal(0, 2, shape),
+        positive=random.uniform(0.1, 3, shape),
+        counts=random.integers(0, 4, shape),
+        probable=random.uniform(0.05, 0.95, shape),
+        soft=random.uniform(0.05, 0.95, shape),
+        bits=random.integers(0, 2, shape),
+        signs=2 * random.integers(0, 2, shape) - 1,
+        labels=np.asarray(random.integers(0, shape[axis], np.delete(shape, axis))),
     )
+    of.rows, of.soft_rows = (x / x.sum(axis, keepdims=True) for x in (of.probable, of.soft))
+    of.hot = np.moveaxis(np.eye(shape[axis], dtype=int)[of.labels], -1, axis)
+    return of
 
 
-@pytest.mark.parametrize("case", range(len(CASES)), ids=lambda i: f"{CASES[i][0].__name__}{i}")
-def test_equals_torch_and_finite_differences(case, x64):
-    _, _, prediction, target, reference = CASES[case]
-    p, y = torch.tensor(prediction, requires_grad=True), torch.tensor(target)
-    expected = reference(p, y if y.ndim == 1 else y.to(p.dtype))
-    expected.backward()
-    value, slope, difference = in_float64()[case]
-    assert value.dtype == jnp.float64
-    np.testing.assert_allclose(value, expected.item(), rtol=1e-12)
-    np.testing.assert_allclose(slope, p.grad.numpy(), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(slope, difference, atol=1e-7)
+def of_classes(f, axis):
+    """torch's `f(prediction, target)` without its mean, for a class axis anywhere."""
+    second = lambda x: x.movedim(axis, 1) if x.ndim > 1 else x
+    return lambda p, y: f(second(p), y if y.ndim < p.ndim else second(y), reduction="none")
+
+
+def floating(y, p):
+    """Counts and bits in float64; labels stay what they are."""
+    return y if y.ndim < p.ndim else y.to(p.dtype)
+
+
+def chosen(logs, y, axis):
+    """`-sum(y * logs)` along `axis`, for labels as for distributions."""
+    return of_classes(F.nll_loss, axis)(logs, y) if y.ndim < logs.ndim else -(y * logs).sum(axis)
+
+
+def cases(of, axis=-1, eps=None, gamma=2.0, delta=1.0, smooth=1.0, beta=0.7, margin=1.0):
+    """Loss, options, prediction, target, and what torch, or the formula in torch, says before `agg`."""
+    e = EPS if eps is None else eps
+    eps, classes = {"eps": eps}, {"axis": axis}
+    focal = {"gamma": gamma}
+    kl_div = lambda p, y: (torch.xlogy(y, y) - y * (p + e).log()).sum(axis)
+    crossentropy = lambda p, y: chosen((p + e).log(), y, axis)
+    focal_loss = lambda p, y: chosen((1 - p) ** gamma * (p + e).log(), y, axis)
+    bce = lambda p, y: -y * (p + e).log() - (1 - y) * (1 - p + e).log()
+
+    def binary_focal(p, y):
+        q = y * p + (1 - y) * (1 - p)
+        return -((1 - q) ** gamma) * (q + e).log()
+
+    def dice(p, y):
+        return 1 - (2 * (y * p).sum() + smooth) / ((y**2).sum() + (p**2).sum() + smooth)
+
+    def tversky(p, y):
+        return 1 - ((y * p).sum() + 1) / ((y * p + beta * (1 - y) * p + (1 - beta) * y * (1 - p)).sum() + 1)
+
+    each = lambda f, **options: functools.partial(f, reduction="none", **options)
+    entropies = [(of.rows, of.labels), (of.rows, of.hot), (of.rows, of.soft_rows)]
+    return [
+        (fx.mse, {}, of.real, of.other, each(F.mse_loss)),
+        (fx.mae, {}, of.real, of.other, each(F.l1_loss)),
+        (fx.msle, eps, of.positive, of.probable, lambda p, y: ((p + e).log() - (y + e).log()) ** 2),
+        (fx.huber_loss, {"delta": delta}, of.real, of.other, each(F.huber_loss, delta=delta)),
+        (fx.poisson_loss, {}, of.positive, of.counts, each(F.poisson_nll_loss, log_input=False, eps=0)),
+        (fx.poisson_loss, {}, of.positive, of.soft, each(F.poisson_nll_loss, log_input=False, eps=0)),
+        *(
+            (fx.logitcrossentropy, classes, of.real, y, of_classes(F.cross_entropy, axis))
+            for y in (of.labels, of.hot, of.soft_rows)
+        ),
+        *((fx.crossentropy, classes | eps, p, y, crossentropy) for p, y in entropies),
+        *((fx.focal_loss, classes | focal | eps, p, y, focal_loss) for p, y in entropies),
+        *((fx.kldivergence, classes | eps, of.rows, y, kl_div) for y in (of.hot, of.soft_rows)),
+        *(
+            (fx.logitbinarycrossentropy, {}, of.real, y, each(F.binary_cross_entropy_with_logits))
+            for y in (of.bits, of.soft)
+        ),
+        *((fx.binarycrossentropy, eps, of.probable, y, bce) for y in (of.bits, of.soft)),
+        *((fx.binary_focal_loss, focal | eps, of.probable, y, binary_focal) for y in (of.bits, of.soft)),
+        (fx.hinge_loss, {}, of.real, of.signs, lambda p, y: F.relu(1 - p * y)),
+        (fx.squared_hinge_loss, {}, of.real, of.signs, lambda p, y: F.relu(1 - p * y) ** 2),
+        *((fx.dice_coeff_loss, {"smooth": smooth}, of.probable, y, dice) for y in (of.bits, of.soft)),
+        *((fx.tversky_loss, {"beta": beta}, of.probable, y, tversky) for y in (of.bits, of.soft)),
+        *(
+            (
+                fx.siamese_contrastive_loss,
+                {"margin": margin},
+                of.positive,
+                y,
+                lambda p, y: (1 - y) * p**2 + y * F.relu(margin - p) ** 2,
+            )
+            for y in (of.bits, of.soft)
+        ),
+    ]
+
+
+FIXED = examples(np.random.default_rng(0), (4, 3), 1)
+REAL, OTHER, ROWS = FIXED.real, FIXED.other, FIXED.rows
+LABELS = np.array([2, 0, 1, 2])
+HOT = np.eye(3)[LABELS]
+CASES = cases(FIXED)
+LOSSES = [fx.ctc_loss, *dict.fromkeys(case[0] for case in CASES)]
+AGGREGATES = [
+    (jnp.mean, torch.mean),
+    (jnp.sum, torch.sum),
+    (fx.identity, lambda x: x),
+    (lambda x: (x**2).mean(), lambda x: (x**2).mean()),
+]
+
+
+@randomized
+@given(st.lists(st.integers(2, 4), min_size=1, max_size=3), st.sampled_from(AGGREGATES), st.data())
+def test_equals_torch(x64, shape, agg, data):
+    """All losses, of labels and of distributions, with gradients by prediction and floating target."""
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    options = {
+        "eps": data.draw(st.sampled_from([None, 0.0, 0.01])),
+        "gamma": data.draw(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5])),
+        "delta": data.draw(st.floats(0.1, 3)),
+        "smooth": data.draw(st.floats(0.1, 2)),
+        "beta": data.draw(st.floats(0, 1)),
+        "margin": data.draw(st.floats(0, 3)),
+    }
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    drawn = cases(examples(random, shape, axis % len(shape)), axis, **options)
+
+    def ours(*xs):
+        pairs = zip(drawn, xs[::2], xs[1::2], strict=True)
+        return [loss(p, y, agg=agg[0], **options) for (loss, options, *_), p, y in pairs]
+
+    def theirs(*xs):
+        pairs = zip(drawn, xs[::2], xs[1::2], strict=True)
+        return [agg[1](reference(p, floating(y, p))) for (*_, reference), p, y in pairs]
+
+    same_as_torch(ours, theirs, *(x for case in drawn for x in case[2:4]))
+
+
+def test_second_derivatives_are_torchs(x64):
+    smooth = {fx.mse, fx.msle, fx.logitcrossentropy, fx.crossentropy, fx.focal_loss, fx.kldivergence}
+    smooth |= {fx.logitbinarycrossentropy, fx.binary_focal_loss, fx.squared_hinge_loss, fx.tversky_loss}
+    some = [case for case in CASES if case[0] in smooth]
+    found = jax.jit(
+        lambda ps: [
+            jax.hessian(lambda p: loss(p, y, **options))(p)
+            for (loss, options, _, y, _), p in zip(some, ps, strict=True)
+        ]
+    )([case[2] for case in some])
+    for (loss, _, p, y, reference), curvature in zip(some, found, strict=True):
+        p, y = torch.tensor(p), torch.tensor(y)
+        expected = torch.autograd.functional.hessian(lambda p: reference(p, floating(y, p)).mean(), p)
+        np.testing.assert_allclose(curvature, expected, rtol=1e-10, atol=1e-10, err_msg=loss.__name__)
 
 
 def test_numbers_in_flux_documentation():

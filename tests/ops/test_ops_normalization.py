@@ -1,12 +1,11 @@
-"""moments, standardize, layer_norm: numpy's and torch's numbers."""
+"""moments, standardize, norms_along: numpy's numbers; refusals. The rest is held to torch with its layers."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fluxion as fx
-from fluxion.ops.normalization import layer_norm, moments, standardize
+from fluxion.ops.normalization import group_norm, layer_norm, moments, norms_along, rms_norm, standardize, weight_norm
 
 
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), (0, 1, 2)])
@@ -29,28 +28,23 @@ def test_standardize_aligns_with_the_last_axes():
     np.testing.assert_allclose(y, (np.asarray(x) - 1) / 2 * np.arange(4) + 1, rtol=1e-6)
 
 
-def test_layer_norm_second_derivatives_are_torchs(x64):
-    torch = pytest.importorskip("torch", reason="torch is the outside reference")
-    x, v = np.random.default_rng(0).normal(size=(2, 3, 4))
-
-    def f(x):
-        return (layer_norm(x) ** 3).sum()
-
-    ours = jax.jvp(jax.grad(f), (jnp.asarray(x),), (jnp.asarray(v),))[1]
-    theirs = torch.autograd.functional.hvp(
-        lambda x: (torch.nn.functional.layer_norm(x, (4,)) ** 3).sum(), torch.tensor(x), torch.tensor(v)
-    )[1]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
-
-
-def test_constant_rows_are_zero_with_finite_gradients():
-    x = jnp.full((2, 4), 3.0)
-    assert not layer_norm(x).any()
-    assert bool(jnp.isfinite(jax.grad(lambda x: (layer_norm(x) ** 2).sum())(x)).all())
+@pytest.mark.parametrize("axis", [0, 1, -1, None])
+def test_norms_are_numpys(axis, x64):
+    real, imaginary = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    for v in (real, real + 1j * imaginary):
+        others = tuple({0, 1, 2} - {axis % 3}) if axis is not None else None
+        expected = np.sqrt((np.abs(v) ** 2).sum(others))
+        np.testing.assert_allclose(norms_along(jnp.asarray(v), axis), expected, rtol=1e-12)
+        normalized = weight_norm(jnp.asarray(v), jnp.ones_like(expected), axis)
+        np.testing.assert_allclose(norms_along(normalized, axis), np.ones_like(expected), rtol=1e-12)
 
 
 def test_refusals():
     with pytest.raises(fx.ShapeError, match=r"layer_norm: expected at least 3 axes, got shape \(2, 4\)"):
         layer_norm(jnp.ones((2, 4)), 3)
+    with pytest.raises(fx.ShapeError, match=r"rms_norm: expected at least 0 axes, got shape \(2, 4\)"):
+        rms_norm(jnp.ones((2, 4)), 0)
+    with pytest.raises(fx.ShapeError, match=r"group_norm: expected channels that divide into 3 groups, got .*\(2, 4\)"):
+        group_norm(jnp.ones((2, 4)), 3)
     with pytest.raises(fx.DTypeError, match="expected real input, got dtype complex64"):
         moments(jnp.ones(3) * 1j, 0)
