@@ -9,7 +9,7 @@ probability p that each pixel is ink. Both learn to raise the evidence lower bou
 
 a lower bound on the log-likelihood of the picture in nats. It prints the ELBO of the test set, a mean per picture, and
 writes runs/vae.png: pictures with their reconstructions and new ones drawn from the model, beside what the decoder
-makes of codes all over the plane.
+makes of codes all over the plane. On two cores it takes about a minute.
 
 Source: D. P. Kingma and M. Welling, "Auto-encoding variational Bayes", arXiv:1312.6114.
 """

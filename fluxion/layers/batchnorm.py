@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from fluxion.errors import ArgumentError, ShapeError
-from fluxion.layers.inputs import function, whole_or_none
+from fluxion.layers.inputs import function, moved_channels, whole_or_none
 from fluxion.layers.normalization import as_norm_input, nonnegative
 from fluxion.ops.activations import identity
 from fluxion.ops.initializers import ones, zeros
@@ -87,6 +87,7 @@ class ChannelNorm(Layer):
         if x.ndim < 1 or x.shape[-1] != self.channels:
             name = type(self).__name__
             use = f" Use {name}({x.shape[-1]}) or {name}(None)." if x.ndim else ""
+            use = moved_channels(x.shape, self.channels) or use
             raise ShapeError(f"expected input (..., {self.channels}), got {x.shape}.{use}")
         mean, var = self.mean, self.var
         if mean is None or var is None or istraining(self):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax.numpy as jnp
 
 from fluxion.errors import ArgumentError, ShapeError
-from fluxion.layers.inputs import as_array, as_input, drawn, function, plus, whole, whole_or_none
+from fluxion.layers.inputs import as_array, as_input, drawn, function, moved_channels, plus, whole, whole_or_none
 from fluxion.ops.activations import identity
 from fluxion.ops.conv import conv, conv_transpose, output_paddings
 from fluxion.ops.initializers import glorot_uniform, zeros
@@ -138,8 +138,7 @@ class _Convolution(Layer):
             outs = "" if self.config()["out_channels"] is None else f", {out}"
             fitting = [n for n in (given, None) if not outs or not self._misfit(n, out)]
             remedy = f" Use {' or '.join(f'{type(self).__name__}({kernel}, {n}{outs})' for n in fitting)}."
-            if x.shape[1] == size:
-                remedy = " Give it with channels last: jnp.moveaxis(x, 1, -1)."
+            remedy = moved_channels(x.shape, size) or remedy
             raise ShapeError(f"expected input {input_axes(len(kernel), str(size))}, got {x.shape}.{remedy}")
         return x
 

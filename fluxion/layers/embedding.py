@@ -179,7 +179,7 @@ def rows(weight: Array, x: Array | np.ndarray, padding_index: int | None = None)
         if x.ndim == 0 or x.shape[-1] != vocabulary:
             raise DTypeError(
                 f"expected integer indices, or one-hot rows (..., {vocabulary}), got {x.dtype} of shape {x.shape}. "
-                "Convert indices with x.astype(int)."
+                "Convert indices with x.astype(int); where there is a shape only, as in autosize, give dtype=int."
             )
         if padding_index is not None:
             weight = weight.at[padding_index].set(jax.lax.stop_gradient(weight[padding_index]))

@@ -76,6 +76,11 @@ def as_input(x: Any, dtype: Any) -> Shaped[Array, ...]:
     return jnp.asarray(x).astype(dtype)
 
 
+def moved_channels(shape: tuple[int, ...], channels: int | None) -> str:
+    """The remedy for an input whose channels stand where other libraries have them, or nothing."""
+    return " Give it with channels last: jnp.moveaxis(x, 1, -1)." if len(shape) > 2 and shape[1] == channels else ""
+
+
 def trailing(vector: Shaped[Array, ...], ndim: int) -> Shaped[Array, ...]:
     """`vector` with leading axes of size 1, `ndim` axes in all: how a bias meets a batch."""
     return vector.reshape((1,) * (ndim - vector.ndim) + vector.shape)

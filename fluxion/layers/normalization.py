@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fluxion.errors import ArgumentError, ShapeError
 from fluxion.layers.dense import inferred_sizes, last_axes, last_sizes, remedy
-from fluxion.layers.inputs import as_array, function, whole, whole_or_none
+from fluxion.layers.inputs import as_array, function, moved_channels, whole, whole_or_none
 from fluxion.ops.activations import identity
 from fluxion.ops.initializers import ones, zeros
 from fluxion.ops.normalization import group_norm, layer_norm, rms_norm
@@ -208,7 +208,7 @@ class GroupNorm(Layer):
         x = as_norm_input(x, self.scale)
         channels, groups = self.channels, self.groups
         if channels is None or x.ndim < 1 or x.shape[-1] != channels:
-            use = f" Use GroupNorm(None, {groups})." if x.ndim else ""
+            use = moved_channels(x.shape, channels) or (f" Use GroupNorm(None, {groups})." if x.ndim else "")
             raise ShapeError(f"expected input (batch, ..., {channels}), got {x.shape}.{use}")
         if math.prod(x.shape[1:-1]) * (channels // groups) < 2:
             raise ShapeError(

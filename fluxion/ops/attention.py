@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fluxion.errors import DTypeError, ShapeError
 from fluxion.ops.dropout import dropout as dropped
@@ -147,13 +148,13 @@ def _softmax_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 
 def as_mask(mask: Any, shape: tuple[int, ...]) -> Bool[Array, "b h q k"]:
     """`mask` with as many axes as scores of this shape have."""
-    mask = jnp.asarray(mask)
+    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
     if mask.dtype != bool:
         raise DTypeError(
             f"expected a boolean mask, True where a query may look at a key, got {mask.dtype}. "
             "Numbers to be added to the scores are given as bias."
         )
-    return _aligned("mask", mask, shape)
+    return _aligned("mask", jnp.asarray(mask), shape)
 
 
 def as_bias(bias: Any, shape: tuple[int, ...]) -> Float[Array, "b h q k"]:

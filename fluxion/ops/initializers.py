@@ -151,7 +151,7 @@ def lecun_normal(*size: Size, gain: float = 1.0, key: Array | None = None, dtype
         return Initializer(lecun_normal, gain=gain, key=key, dtype=dtype)
     std = gain / math.sqrt(max(1, nfan(*size)[0])) / 0.87962566103423978  # that of a normal truncated at +-2
     return _draw(
-        "lecun_normal", size, key, dtype, lambda key, n, kind: std * jax.random.truncated_normal(key, -2, 2, n, kind)
+        "lecun_normal", size, key, dtype, lambda key, n, kind: std * jax.random.truncated_normal(key, -2, 2, (n,), kind)
     )
 
 
@@ -189,8 +189,8 @@ def truncated_normal(
     if not size:
         return Initializer(truncated_normal, mean=mean, std=std, low=low, high=high, key=key, dtype=dtype)
 
-    def draw(key: Array, shape: tuple[int, ...], kind: Any) -> Array:
-        return jnp.clip(mean + std * jax.random.truncated_normal(key, below, above, shape, kind), low, high)
+    def draw(key: Array, count: int, kind: Any) -> Array:
+        return jnp.clip(mean + std * jax.random.truncated_normal(key, below, above, (count,), kind), low, high)
 
     return _draw(name, size, key, dtype, draw)
 
@@ -206,7 +206,8 @@ def rand(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
     if not size:
         return Initializer(rand, key=key, dtype=dtype)
     # Drawn in its own dtype: rounding from float32 could give 1.
-    return jax.random.uniform(next_key() if key is None else key, _shape("rand", size), _float_dtype("rand", dtype))
+    shape, dtype = _shape("rand", size), _float_dtype("rand", dtype)
+    return jax.random.uniform(next_key() if key is None else key, (math.prod(shape),), dtype).reshape(shape)
 
 
 def randn(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
@@ -266,12 +267,12 @@ def orthogonal(*size: Size, gain: float = 1.0, key: Array | None = None, dtype: 
         raise ShapeError(f"{name}: expected at least two sizes, got {shape}. Use another initializer for a vector.")
     rows, columns = math.prod(shape[:-1]), shape[-1]
 
-    def draw(key: Array, shape: tuple[int, ...], kind: Any) -> Array:
-        if rows * columns == 0:
+    def draw(key: Array, count: int, kind: Any) -> Array:
+        if count == 0:
             return jnp.zeros(shape, kind)
         q, r = jnp.linalg.qr(jax.random.normal(key, (max(rows, columns), min(rows, columns)), kind))
         q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1)[None, :]  # makes the distribution uniform
-        return gain * (q if rows >= columns else q.T).reshape(shape)
+        return gain * (q if rows >= columns else q.T)
 
     return _draw(name, size, key, dtype, draw)
 
@@ -295,10 +296,10 @@ def sparse_init(*size: Size, sparsity: float, std: float = 0.01, key: Array | No
         raise ShapeError(f"{name}: expected two sizes (in, out), got {shape}. Use another initializer.")
     empty = np.arange(shape[0]) < math.ceil(sparsity * shape[0])
 
-    def draw(key: Array, shape: tuple[int, ...], kind: Any) -> Array:
+    def draw(key: Array, count: int, kind: Any) -> Array:
         values, places = jax.random.split(key)
         holes = jax.random.permutation(places, jnp.broadcast_to(empty[:, None], shape), axis=0, independent=True)
-        return jnp.where(holes, 0, std * jax.random.normal(values, shape, kind))
+        return jnp.where(holes, 0, std * jax.random.normal(values, (count,), kind).reshape(shape))
 
     return _draw(name, size, key, dtype, draw)
 
@@ -382,15 +383,18 @@ def _float_dtype(name: str, dtype: Any) -> Any:
 
 
 def _draw(name: str, size: tuple[Size, ...], key: Array | None, dtype: Any, draw: Callable[..., Array]) -> Array:
-    """`draw(key, shape, dtype)` in at least 32 bits, then rounded to `dtype`."""
+    """What `draw(key, count, dtype)` gives in at least 32 bits, in the shape `size` and rounded to `dtype`.
+
+    It draws a vector where it can: XLA compiles that several times faster than the same numbers in another shape.
+    """
     shape, dtype = _shape(name, size), _float_dtype(name, dtype)
     wide = dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-    return draw(next_key() if key is None else key, shape, wide).astype(dtype)
+    return draw(next_key() if key is None else key, math.prod(shape), wide).astype(dtype).reshape(shape)
 
 
 def _uniform(name: str, size: tuple[Size, ...], limit: float, key: Array | None, dtype: Any) -> Array:
-    return _draw(name, size, key, dtype, lambda key, n, kind: jax.random.uniform(key, n, kind, -limit, limit))
+    return _draw(name, size, key, dtype, lambda key, n, kind: jax.random.uniform(key, (n,), kind, -limit, limit))
 
 
 def _normal(name: str, size: tuple[Size, ...], std: float, key: Array | None, dtype: Any) -> Array:
-    return _draw(name, size, key, dtype, lambda key, n, kind: std * jax.random.normal(key, n, kind))
+    return _draw(name, size, key, dtype, lambda key, n, kind: std * jax.random.normal(key, (n,), kind))

@@ -23,14 +23,14 @@ from fluxion.ops.windows import input_axes
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Shaped
 
-Method = Literal["bilinear", "nearest"]
+Mode = Literal["bilinear", "nearest"]
 
 
 def grid_sample(
     x: Shaped[Array, "n *spatial c"],
     grid: Float[Array, "n *out_spatial dims"],
     *,
-    mode: Method = "bilinear",
+    mode: Mode = "bilinear",
     padding_mode: Literal["zeros", "border", "reflection"] = "zeros",
     align_corners: bool = False,
 ) -> Shaped[Array, "n *out_spatial c"]:
@@ -141,25 +141,25 @@ def imrotate(
     x: Shaped[Array, "n height width c"],
     angle: float | Float[Array, ""] | Float[Array, " n"],
     *,
-    method: Method = "bilinear",
+    mode: Mode = "bilinear",
     center: Sequence[float] | None = None,
-    fill: float = 0,
+    value: float = 0,
 ) -> Shaped[Array, "n height width c"]:
     """Pictures turned about `center` by `angle` in radians, clockwise where the first row is above.
 
-    A cell of the result is read at the place it came from; a place outside of the picture is `fill`. A quarter turn of
+    A cell of the result is read at the place it came from; a place outside of the picture is `value`. A quarter turn of
     a square picture is exact to rounding. Differentiable in `x` and in `angle`.
 
     Shapes: `x` is `(batch, height, width, channels)`, and so is the result. It has the dtype of `x`; integers become
-    floats unless `method` is "nearest".
+    floats unless `mode` is "nearest".
 
     Arguments:
       angle: a number, or one per picture. Positive is clockwise as in NNlib; SciPy's, Pillow's and torchvision's
         degrees go the other way.
-      method: "bilinear" mixes the 4 cells around a place, "nearest" takes the nearest one.
+      mode: "bilinear" mixes the 4 cells around a place, "nearest" takes the nearest one.
       center: row and column of the fixed point, counted from 0, fractions allowed; None for the middle,
         `((height - 1) / 2, (width - 1) / 2)`. NNlib's default is `(height // 2, width // 2)`.
-      fill: the value outside.
+      value: what stands outside.
 
     Errors: ShapeError for input of another rank, or angles that are not one per picture. Source: `NNlib.imrotate`; the
     numbers are those of `scipy.ndimage.rotate(x, -degrees, order=1, reshape=False)`.
@@ -169,7 +169,7 @@ def imrotate(
     >>> fx.imrotate(x, jnp.pi / 2)[0, :, :, 0].round(4).tolist()
     [[3.0, 1.0], [4.0, 2.0]]
     """
-    _one_of("imrotate", "method", method, ("bilinear", "nearest"))
+    _one_of("imrotate", "mode", mode, ("bilinear", "nearest"))
     x = jnp.asarray(x)
     if x.ndim != 4:
         raise ShapeError(
@@ -189,19 +189,19 @@ def imrotate(
     cos, sin = (f(turn).reshape(-1, 1, 1) for f in (jnp.cos, jnp.sin))
     places = [cos * row - sin * column + center[0], sin * row + cos * column + center[1]]
     # A quarter turn ends on the border, give or take a rounding. A nearest cell reaches half a cell further.
-    slack = 4 * max(sizes) * float(jnp.finfo(turn.dtype).eps) + (0.5 if method == "nearest" else 0)
+    slack = 4 * max(sizes) * float(jnp.finfo(turn.dtype).eps) + (0.5 if mode == "nearest" else 0)
     outside = jnp.zeros((), bool)
     for i, size in enumerate(sizes):
         outside = outside | (places[i] < -slack) | (places[i] > size - 1 + slack)
     inside = [_held(place, 0, size - 1) for place, size in zip(places, sizes, strict=True)]
-    y = _read(x, [jnp.broadcast_to(place, (n, *sizes)) for place in inside], method)
-    return jnp.where(outside[..., None], jnp.asarray(fill, y.dtype), y)
+    y = _read(x, [jnp.broadcast_to(place, (n, *sizes)) for place in inside], mode)
+    return jnp.where(outside[..., None], jnp.asarray(value, y.dtype), y)
 
 
 # --------------------------------------------------------------------------------------------- reading
 
 
-def _read(x: Shaped[Array, "n *spatial c"], places: list[Array], mode: Method) -> Shaped[Array, "n *p c"]:
+def _read(x: Shaped[Array, "n *spatial c"], places: list[Array], mode: Mode) -> Shaped[Array, "n *p c"]:
     """The values of `x` at places counted in cells, one array per spatial axis; cells outside are 0."""
     if mode == "nearest":
         y = _cells(x, [jnp.round(place) for place in places])

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="torch is the outside reference")
 F = torch.nn.functional
 
 randomized = settings(
-    max_examples=5,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -62,8 +62,11 @@ def chosen(logs, y, axis):
     return of_classes(F.nll_loss, axis)(logs, y) if y.ndim < logs.ndim else -(y * logs).sum(axis)
 
 
-def cases(of, axis=-1, eps=None, gamma=2.0, delta=1.0, smooth=1.0, beta=0.7, margin=1.0):
-    """Loss, options, prediction, target, and what torch, or the formula in torch, says before `agg`."""
+def cases(of, soft=False, axis=-1, eps=None, gamma=2.0, delta=1.0, smooth=1.0, beta=0.7, margin=1.0):
+    """Loss, options, prediction, target, and what torch, or the formula in torch, says before `agg`.
+
+    Targets are labels and probabilities if `soft`, one-hot rows, bits and counts if not.
+    """
     e = EPS if eps is None else eps
     eps, classes = {"eps": eps}, {"axis": axis}
     focal = {"gamma": gamma}
@@ -82,42 +85,27 @@ def cases(of, axis=-1, eps=None, gamma=2.0, delta=1.0, smooth=1.0, beta=0.7, mar
     def tversky(p, y):
         return 1 - ((y * p).sum() + 1) / ((y * p + beta * (1 - y) * p + (1 - beta) * y * (1 - p)).sum() + 1)
 
+    siamese = lambda p, y: (1 - y) * p**2 + y * F.relu(margin - p) ** 2
     each = lambda f, **options: functools.partial(f, reduction="none", **options)
-    entropies = [(of.rows, of.labels), (of.rows, of.hot), (of.rows, of.soft_rows)]
+    rows, bits, counts = (of.soft_rows, of.soft, of.soft) if soft else (of.hot, of.bits, of.counts)
     return [
         (fx.mse, {}, of.real, of.other, each(F.mse_loss)),
         (fx.mae, {}, of.real, of.other, each(F.l1_loss)),
         (fx.msle, eps, of.positive, of.probable, lambda p, y: ((p + e).log() - (y + e).log()) ** 2),
         (fx.huber_loss, {"delta": delta}, of.real, of.other, each(F.huber_loss, delta=delta)),
-        (fx.poisson_loss, {}, of.positive, of.counts, each(F.poisson_nll_loss, log_input=False, eps=0)),
-        (fx.poisson_loss, {}, of.positive, of.soft, each(F.poisson_nll_loss, log_input=False, eps=0)),
-        *(
-            (fx.logitcrossentropy, classes, of.real, y, of_classes(F.cross_entropy, axis))
-            for y in (of.labels, of.hot, of.soft_rows)
-        ),
-        *((fx.crossentropy, classes | eps, p, y, crossentropy) for p, y in entropies),
-        *((fx.focal_loss, classes | focal | eps, p, y, focal_loss) for p, y in entropies),
-        *((fx.kldivergence, classes | eps, of.rows, y, kl_div) for y in (of.hot, of.soft_rows)),
-        *(
-            (fx.logitbinarycrossentropy, {}, of.real, y, each(F.binary_cross_entropy_with_logits))
-            for y in (of.bits, of.soft)
-        ),
-        *((fx.binarycrossentropy, eps, of.probable, y, bce) for y in (of.bits, of.soft)),
-        *((fx.binary_focal_loss, focal | eps, of.probable, y, binary_focal) for y in (of.bits, of.soft)),
+        (fx.poisson_loss, {}, of.positive, counts, each(F.poisson_nll_loss, log_input=False, eps=0)),
+        *((fx.logitcrossentropy, classes, of.real, y, of_classes(F.cross_entropy, axis)) for y in (of.labels, rows)),
+        *((fx.crossentropy, classes | eps, of.rows, y, crossentropy) for y in (of.labels, rows)),
+        *((fx.focal_loss, classes | focal | eps, of.rows, y, focal_loss) for y in (of.labels, rows)),
+        (fx.kldivergence, classes | eps, of.rows, rows, kl_div),
+        (fx.logitbinarycrossentropy, {}, of.real, bits, each(F.binary_cross_entropy_with_logits)),
+        (fx.binarycrossentropy, eps, of.probable, bits, bce),
+        (fx.binary_focal_loss, focal | eps, of.probable, bits, binary_focal),
         (fx.hinge_loss, {}, of.real, of.signs, lambda p, y: F.relu(1 - p * y)),
         (fx.squared_hinge_loss, {}, of.real, of.signs, lambda p, y: F.relu(1 - p * y) ** 2),
-        *((fx.dice_coeff_loss, {"smooth": smooth}, of.probable, y, dice) for y in (of.bits, of.soft)),
-        *((fx.tversky_loss, {"beta": beta}, of.probable, y, tversky) for y in (of.bits, of.soft)),
-        *(
-            (
-                fx.siamese_contrastive_loss,
-                {"margin": margin},
-                of.positive,
-                y,
-                lambda p, y: (1 - y) * p**2 + y * F.relu(margin - p) ** 2,
-            )
-            for y in (of.bits, of.soft)
-        ),
+        (fx.dice_coeff_loss, {"smooth": smooth}, of.probable, bits, dice),
+        (fx.tversky_loss, {"beta": beta}, of.probable, bits, tversky),
+        (fx.siamese_contrastive_loss, {"margin": margin}, of.positive, bits, siamese),
     ]
 
 
@@ -136,9 +124,9 @@ AGGREGATES = [
 
 
 @randomized
-@given(st.lists(st.integers(2, 4), min_size=1, max_size=3), st.sampled_from(AGGREGATES), st.data())
-def test_equals_torch(x64, shape, agg, data):
-    """All losses, of labels and of distributions, with gradients by prediction and floating target."""
+@given(st.lists(st.integers(2, 4), min_size=1, max_size=3), st.sampled_from(AGGREGATES), st.booleans(), st.data())
+def test_equals_torch(x64, shape, agg, soft, data):
+    """All losses, with gradients by prediction and floating target."""
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     options = {
         "eps": data.draw(st.sampled_from([None, 0.0, 0.01])),
@@ -149,7 +137,7 @@ def test_equals_torch(x64, shape, agg, data):
         "margin": data.draw(st.floats(0, 3)),
     }
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    drawn = cases(examples(random, shape, axis % len(shape)), axis, **options)
+    drawn = cases(examples(random, shape, axis % len(shape)), soft, axis, **options)
 
     def ours(*xs):
         pairs = zip(drawn, xs[::2], xs[1::2], strict=True)

@@ -73,7 +73,7 @@ def test_the_gradients_of_a_rotation(x64):
     random = np.random.default_rng(0)
     at = random.normal(size=(2, 4, 3, 1)), np.array([0.4, -2.0])
     way = tuple(random.normal(size=a.shape) for a in at)
-    value = jax.jit(jax.value_and_grad(lambda at: (fx.imrotate(*at, fill=0.5) ** 3).sum()))
+    value = jax.jit(jax.value_and_grad(lambda at: (fx.imrotate(*at, value=0.5) ** 3).sum()))
     slope = sum((g * d).sum() for g, d in zip(value(at)[1], way, strict=True))
     ahead, behind = (value(jax.tree.map(lambda a, d: a + h * d, at, way))[0] for h in (1e-6, -1e-6))
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6)
@@ -108,21 +108,21 @@ def test_affine_grid_is_torchs(size, align_corners, x64):
 def test_quarter_turns_are_exact():
     for size in (3, 4):
         x = np.random.default_rng(0).normal(size=(2, size, size, 2)).astype(np.float32)
-        for method in ("bilinear", "nearest"):
-            rotate = jax.jit(lambda x, angle, method=method: fx.imrotate(x, angle, method=method))
+        for mode in ("bilinear", "nearest"):
+            rotate = jax.jit(lambda x, angle, mode=mode: fx.imrotate(x, angle, mode=mode))
             for turns in range(-1, 3):
                 np.testing.assert_allclose(rotate(x, turns * np.pi / 2), np.rot90(x, -turns, (1, 2)), atol=1e-5)
 
 
-@pytest.mark.parametrize("fill", [0, 2.5])
-def test_imrotate_is_scipys(fill, x64):
+@pytest.mark.parametrize("value", [0, 2.5])
+def test_imrotate_is_scipys(value, x64):
     ndimage = pytest.importorskip("scipy.ndimage", reason="SciPy is the outside reference")
     x = np.random.default_rng(0).normal(size=(2, 6, 5, 2))
     degrees = np.array([33.0, -142.0])
-    rotate = jax.jit(lambda angle: fx.imrotate(x, angle, fill=fill))
+    rotate = jax.jit(lambda angle: fx.imrotate(x, angle, value=value))
     found = rotate(np.deg2rad(degrees))
     for picture, turned, angle in zip(x, found, degrees, strict=True):
-        expected = ndimage.rotate(picture, -angle, order=1, reshape=False, cval=fill)
+        expected = ndimage.rotate(picture, -angle, order=1, reshape=False, cval=value)
         np.testing.assert_allclose(turned, expected, atol=1e-12)
     np.testing.assert_allclose(rotate(np.deg2rad(33.0))[0], found[0], atol=1e-12)
 
@@ -137,8 +137,8 @@ def test_imrotate_has_the_examples_of_nnlib():
     np.testing.assert_allclose(about((1, 1)), x[0, :, :, 0], atol=1e-6)
     y = np.zeros((1, 3, 3, 1), np.float32)
     y[0, 0, 1] = 1
-    methods = ("bilinear", "nearest")
-    mixed, taken = jax.jit(lambda: [fx.imrotate(y, np.pi / 4, method=m)[0, :, :, 0] for m in methods])()
+    modes = ("bilinear", "nearest")
+    mixed, taken = jax.jit(lambda: [fx.imrotate(y, np.pi / 4, mode=m)[0, :, :, 0] for m in modes])()
     np.testing.assert_allclose(mixed, [[0, 0.207107, 0], [0, 0, 0.207107], [0, 0, 0]], atol=1e-6)
     np.testing.assert_array_equal(taken, [[0, 0, 1], [0, 0, 0], [0, 0, 0]])
 
@@ -148,7 +148,7 @@ def test_dtypes():
     grid = np.random.default_rng(0).uniform(-1, 1, size=(1, 5, 2)).astype(np.float32)
 
     def both(x, **options):
-        turned = fx.imrotate(x, 0.3, fill=1, method=options.get("mode", "bilinear"))
+        turned = fx.imrotate(x, 0.3, value=1, mode=options.get("mode", "bilinear"))
         return fx.grid_sample(x, grid, **options), turned
 
     kinds = (jnp.float16, jnp.bfloat16, jnp.complex64)
@@ -216,9 +216,9 @@ x, grid = jnp.ones((2, 3, 4, 1)), jnp.ones((2, 3, 4, 2))
             "affine_grid: expected theta (batch, 3, 4) for spatial axes (3, 3, 3), got (2, 2, 3).",
         ),
         (
-            lambda: fx.imrotate(x, 0.1, method="cubic"),
+            lambda: fx.imrotate(x, 0.1, mode="cubic"),
             fx.ArgumentError,
-            'imrotate: expected method to be "bilinear" or "nearest", got \'cubic\'.',
+            'imrotate: expected mode to be "bilinear" or "nearest", got \'cubic\'.',
         ),
         (lambda: fx.imrotate(x[0], 0.1), fx.ShapeError, "imrotate: expected input (batch, height, width, channels)"),
         (
