@@ -36,4 +36,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .xla_cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

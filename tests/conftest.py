@@ -1,6 +1,10 @@
-"""What every test runs under: strict promotion, two simulated CPU devices, no files in the user's cache folder."""
+"""What every test runs under: strict promotion, two simulated CPU devices, no files in the user's cache folder.
+
+Compiled programs are kept in `.xla_cache`, where the workers and the next run find them.
+"""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -8,6 +12,8 @@ import pytest
 import fluxion as fx
 
 os.environ["FLUXION_CACHE"] = "off"
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".xla_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

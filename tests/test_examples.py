@@ -86,8 +86,22 @@ def test_an_autoencoder_is_better_than_principal_components(tmp_path):
 
 @pytest.mark.slow
 def test_a_variational_autoencoder_reaches_its_bound(tmp_path):
+    needs("fashion-mnist")
+    assert load("vae.py").main(picture=tmp_path / "a.png", progress=False) > VAE_BOUND
+
+
+@pytest.mark.slow
+def test_an_lstm_reads_digits_row_by_row():
     needs("mnist")
-    assert load("vae.py").main(picture=tmp_path / "a.png", progress=False) > -145
+    assert load("mnist_lstm.py").main(progress=False) >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt", "lstm"])
+def test_characters_are_learned(name, capsys):
+    needs("tinyshakespeare")
+    assert load("characters.py").main(name, progress=False) < 2.0
+    assert "ROMEO:" in capsys.readouterr().out
 
 
 def pictures(kind, n, seed=0):
@@ -143,7 +157,8 @@ def test_an_autoencoder_draws_its_picture(monkeypatch, tmp_path):
 
 def test_a_variational_autoencoder_runs_twice_the_same(monkeypatch, tmp_path):
     example = load("vae.py")
-    monkeypatch.setattr(fx.datasets, "mnist", lambda split="train": pictures(fx.datasets.MNIST, 100))
+    data = pictures(fx.datasets.FashionMNIST, 100)
+    monkeypatch.setattr(fx.datasets, "fashion_mnist", lambda split="train": data)
     files = [tmp_path / name for name in ("a.png", "b.png")]
     first, second = (example.main(epochs=2, picture=file, progress=False) for file in files)
     assert first == second
@@ -165,3 +180,22 @@ def test_the_divergence_and_the_bound_are_torchs(x64):
     bound = Bernoulli(logits=torch.tensor(logits)).log_prob(torch.tensor(x)).sum((1, 2, 3)) - divergence
     loss = example.negative_elbo(lambda x: (logits, mean, log_variance), x)
     np.testing.assert_allclose(loss, -bound.mean(), rtol=1e-6)
+
+
+def test_characters_are_written_one_by_one_as_they_are_read_at_once():
+    example = load("characters.py")
+    tokens = np.random.default_rng(0).integers(0, 9, (1, 12), np.int32)
+    for model in (example.GPT(9, width=8, depth=2), example.CharLSTM(9, width=8)):
+        expected = model(tokens)
+        first, memory = model.resume(tokens[:, :7], model.memory())
+        rest, _ = model.resume(tokens[:, 7:], memory)
+        np.testing.assert_allclose(np.concatenate([first, rest], 1), expected, atol=1e-5)
+    written = example.write(model, tokens[0, :3], 10)
+    assert written[:3] == tokens[0, :3].tolist() and len(written) == 10
+    assert set(written) <= set(range(9))
+
+
+def test_windows_of_a_text():
+    x, y = load("characters.py").windows(np.arange(10), 4)
+    assert x.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert y.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]

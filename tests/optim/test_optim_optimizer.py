@@ -186,13 +186,15 @@ def test_changing_the_learning_rate_compiles_nothing():
     opt = setup(Adam(schedules.Exponential(0.1, 0.9)), model)
     signature = opt.signature()
     compiled = fx.optim.optimizer._compiled(signature)
+    update(opt, model, [jnp.ones(2)])
+    programs = compiled._cache_size()  # other tests may have had the same plan
     for rate in (None, 0.5, schedules.Constant(0.1)):
         if rate is not None:
             adjust(opt, rate)
         update(opt, model, [jnp.ones(2)])
         update(opt, model, [jnp.ones(2)])
     assert opt.signature() == signature
-    assert compiled._cache_size() == 1
+    assert compiled._cache_size() == programs
 
 
 def test_dtypes_are_kept(x64):
