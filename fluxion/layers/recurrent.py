@@ -114,8 +114,6 @@ class StackedCells(Layer):
         batch_shape = x.shape[:-2]
         state = as_state(state, self.initial_state(batch_shape), batch_shape)
         kept = steps_kept(x.shape[:-1], mask, lengths)
-        if is_observed() and x.shape[-2]:  # `summary` asks what is in here: what one step of each cell returns
-            self._show_cells(x[..., 0, :], batch_shape)
         result = kept.marked(_stacked(self, kept.cleared(x), state, kept.mask))
         return result if self.return_state else result[0]
 
@@ -125,12 +123,6 @@ class StackedCells(Layer):
                 f"expected input (batch, time, features), or (time, features) for one sequence, got {shape}. "
                 "Reshape it."
             )
-
-    def _show_cells(self, x: Array, batch_shape: tuple[int, ...]) -> None:
-        directions = 2 if self.bidirectional else 1
-        for i in range(0, len(self.cells), directions):
-            outputs = [cell(x, cell.initial_state(batch_shape))[0] for cell in self.cells[i : i + directions]]
-            x = jnp.concatenate(outputs, -1)
 
     def _unrolled(self, x: Array, state: Any, mask: Array | None) -> tuple[Array, Any]:
         """Outputs and last state. Time is the first axis in between: the one over which the loop runs."""

@@ -95,14 +95,19 @@ def summary(model: Any, input_shape: ShapeLike, *, opt: Any = None, dtype: Any =
 
     abstract_call(model, inputs, run)
     rows, activations = [], 0
+    covered: set[int] = set()  # the ids of layers that are part of a row
     for node in graph.nodes:
-        if not isinstance(node.original, Layer):
+        if not isinstance(node.original, Layer) or id(node.original) in covered:
             continue
         inner = scan(node.original)
         parameters = [inner.leaves[k] for k in inner.indices(PARAMETER)]
         own = any(is_array(value) for value in vars(node.original).values())
-        leaf = sum(isinstance(n.original, Layer) for n in inner.nodes) == 1
-        if leaf or own:
+        within = {id(n.original) for n in inner.nodes if isinstance(n.original, Layer)} - {id(node.original)}
+        # A layer that does not call the layers in it, as LSTM does not call its cells, is one row.
+        whole = not within or (id(node.original) in outputs and within.isdisjoint(outputs))
+        if whole:
+            covered |= within
+        if whole or own:
             seen = outputs.get(id(node.original), [])
             shape = tuple(seen[0].shape) if seen else None
             path = node.path or "model"

@@ -173,7 +173,7 @@ def test_remove_from_wherever_they_are():
 
 def test_a_summary_and_an_autopsy_name_it():
     model = fx.Chain(fx.WeightNorm(fx.Dense(3, 2)), fx.relu)
-    assert "layers[0]        WeightNorm(Dense(3, 2))  (5, 2)" in repr(fx.summary(model, (5, 3)))
+    assert "layers[0]  WeightNorm(Dense(3, 2))  (5, 2)" in repr(fx.summary(model, (5, 3)))
     model[0].layer.weight = model[0].layer.weight.at[:, 0].set(0)  # its norm is 0: NaN
     with pytest.raises(fx.NonFiniteError, match=r"not finite is model.layers\[0\] WeightNorm\(Dense\(3, 2\)\)"):
         fx.trainstep(lambda m, x: m(x).sum(), model, (fx.ones(2, 3),), fx.setup(fx.Descent(0.1), model))
