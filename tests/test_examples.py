@@ -87,7 +87,7 @@ def test_an_autoencoder_is_better_than_principal_components(tmp_path):
 @pytest.mark.slow
 def test_a_variational_autoencoder_reaches_its_bound(tmp_path):
     needs("fashion-mnist")
-    assert load("vae.py").main(picture=tmp_path / "a.png", progress=False) > VAE_BOUND
+    assert load("vae.py").main(picture=tmp_path / "a.png", progress=False) > -242
 
 
 @pytest.mark.slow
