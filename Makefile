@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-slow lint types reference clean
+.PHONY: demo test test-slow test-without-native native-sanitize lint types reference clean
 
 demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the model are
 	$(BIN)/fluxion train fluxion/data/iris.csv --target species --hidden 10 --epochs 100 --batch-size 15 \
@@ -16,6 +16,18 @@ test: $(STAMP) ## the tests, the doctests and the documentation's examples
 
 test-slow: $(STAMP) ## the tests that take minutes, on real data (see FLUXION_DATA)
 	$(BIN)/python -m pytest -q -m slow
+
+test-without-native: $(STAMP) ## the tests as they run where the C++ library is not compiled
+	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
+
+native-sanitize: $(STAMP) ## the tests of the C++ library, compiled with the address and undefined-behavior sanitizers
+	rm -rf build/sanitize && mkdir -p build/sanitize && cp -r fluxion build/sanitize/ && rm -f build/sanitize/fluxion/native/*.so
+	$(CXX) -std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -w \
+		-shared -fPIC -I$$($(BIN)/python -c 'import jax.ffi; print(jax.ffi.include_dir())') \
+		fluxion/native/kernels.cpp -o build/sanitize/fluxion/native/_kernels.so
+	PYTHONPATH=build/sanitize ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		$(BIN)/pytest -q tests/native
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,7 +13,20 @@ import fluxion as fx
 
 PACKAGE = pathlib.Path(fx.__file__).parent
 ROOT = PACKAGE.parent
-ORDER = ["errors", "version", "folders", "files", "interrupts", "tree", "transform", "ops", "layers", "optim", "data"]
+ORDER = [
+    "errors",
+    "version",
+    "folders",
+    "files",
+    "interrupts",
+    "native",
+    "tree",
+    "transform",
+    "ops",
+    "layers",
+    "optim",
+    "data",
+]
 ORDER += ["models", "train", "io", "dialects", "compare", "cli"]
 
 

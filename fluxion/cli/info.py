@@ -1,4 +1,4 @@
-"""`fluxion info`: versions, devices and caches, for a report of a bug or a look at a new machine."""
+"""`fluxion info`: versions, devices, native kernels and caches, for a report of a bug or a look at a new machine."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def info(json: JSON = False, debug: Debug = False) -> None:
         rows = [[f"{d['platform']}:{d['id']}", d["kind"], _size(d["memory"])] for d in found["devices"]]
         table(["devices", "kind", "memory"], rows, numbers=False)
         say()
+        say(f"native kernels: {found['native_kernels']}")
+        say()
         rows = [[what, entry["path"] or entry["why"], _size(entry["bytes"])] for what, entry in found["caches"].items()]
         table(["caches", "folder", "size"], rows, numbers=False)
 
@@ -39,6 +41,7 @@ def info(json: JSON = False, debug: Debug = False) -> None:
 def _info() -> dict[str, Any]:
     import jax
 
+    from fluxion import native
     from fluxion.folders import cache_folder
     from fluxion.version import __version__
 
@@ -65,6 +68,7 @@ def _info() -> dict[str, Any]:
         "devices": devices,
         "devices_error": problem,
         "cpu_cores": os.cpu_count(),
+        "native_kernels": native.status(),
         "caches": {
             "compiled programs": _folder(compiled, "off (FLUXION_CACHE)"),
             "data sets": _folder(Path(data) if data else None, "FLUXION_DATA is not set"),

@@ -16,12 +16,12 @@ from fluxion.errors import ShapeError
 from fluxion.layers.inputs import as_input, drawn, function, plus, whole, whole_or_none
 from fluxion.ops.activations import tanh
 from fluxion.ops.initializers import glorot_uniform, zeros
-from fluxion.ops.recurrent import gru_step, lstm_step, rnn_step
+from fluxion.ops.recurrent import gru_gates, gru_step, gru_sums, lstm_gates, lstm_step, rnn_step, unroll, unroll_product
 from fluxion.transform.sizes import ensure_sized
 from fluxion.tree.layer import Layer
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Shaped
+    from jaxtyping import Array, Bool, Float, Shaped
 
 
 class Cell(Layer):
@@ -94,6 +94,17 @@ class Cell(Layer):
         """Output and next state, for an input that is projected already."""
         raise NotImplementedError
 
+    def unrolled(
+        self,
+        projected: Float[Array, "time *batch gates"],
+        state: Any,
+        keep: Bool[Array, "time ..."] | None = None,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Float[Array, "time *batch out"], Any]:
+        """The outputs of all steps, and the last state, as by `unroll(self.step, projected, state, keep)`."""
+        return unroll(self.step, projected, state, keep, reverse=reverse)
+
     def __call__(self, x: Shaped[Array, "*batch in"], state: Any = None) -> tuple[Float[Array, "*batch out"], Any]:
         ensure_sized(self, x)
         x = as_input(x, self.weight.dtype)
@@ -158,6 +169,13 @@ class RNNCell(Cell):
         h = rnn_step(projected, state, self.recurrent_weight, self.activation)
         return h, h
 
+    def unrolled(self, projected: Array, state: Any, keep: Any = None, *, reverse: bool = False) -> tuple[Array, Any]:
+        def gates(total: Array, _: None, state: Any) -> tuple[Array]:
+            return (self.activation(total),)
+
+        out, (h,) = unroll_product(gates, projected, (state,), self.recurrent_weight, None, keep, reverse=reverse)
+        return out, h
+
 
 class LSTMCell(Cell):
     """One step of a long short-term memory, whose state is the pair `(h, c)`.
@@ -210,6 +228,12 @@ class LSTMCell(Cell):
     ) -> tuple[Float[Array, "*batch out"], tuple[Array, Array]]:
         h, c = lstm_step(projected, state, self.recurrent_weight)
         return h, (h, c)
+
+    def unrolled(self, projected: Array, state: Any, keep: Any = None, *, reverse: bool = False) -> tuple[Array, Any]:
+        def gates(total: Array, _: None, state: Any) -> tuple[Array, Array]:
+            return lstm_gates(total, state[1])
+
+        return unroll_product(gates, projected, state, self.recurrent_weight, None, keep, reverse=reverse)
 
 
 class GRUCell(Cell):
@@ -277,6 +301,16 @@ class GRUCell(Cell):
     ) -> tuple[Float[Array, "*batch out"], Float[Array, "*batch out"]]:
         h = gru_step(projected, state, self.recurrent_weight, self.recurrent_bias, reset_after=self.reset_after)
         return h, h
+
+    def unrolled(self, projected: Array, state: Any, keep: Any = None, *, reverse: bool = False) -> tuple[Array, Any]:
+        def gates(total: Array, candidate: Array, state: Any) -> tuple[Array]:
+            return (gru_gates(total, candidate, *state),)
+
+        if not self.reset_after:  # `r` acts on the state before the product, which is then another one
+            return super().unrolled(projected, state, keep, reverse=reverse)
+        added, candidate = gru_sums(projected, self.recurrent_bias)
+        out, (h,) = unroll_product(gates, added, (state,), self.recurrent_weight, candidate, keep, reverse=reverse)
+        return out, h
 
 
 # States

@@ -95,7 +95,10 @@ class Dense(Layer):
         if x.ndim < 1 or x.shape[-1] != size:
             use = f" Use Dense({x.shape[-1]}, {out}) or Dense(None, {out})." if x.ndim else " Give it a batch axis."
             raise ShapeError(f"expected input (..., {size}), got {x.shape}.{use}")
-        return self.activation(plus(x @ self.weight, self.bias))
+        # One product of matrices: with more axes XLA's on the CPU is slower (a GPT's whole step by 1.2 to 1.4 times).
+        rows = x if x.ndim < 3 else x.reshape(math.prod(x.shape[:-1]), size)
+        y = plus(rows @ self.weight, self.bias)
+        return self.activation(y if x.ndim < 3 else y.reshape(*x.shape[:-1], out))
 
 
 class Scale(Layer):

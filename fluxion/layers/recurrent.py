@@ -1,6 +1,6 @@
 """Recurrent networks over whole sequences: `RNN`, `LSTM`, `GRU`.
 
-Each runs its cells with `fluxion.ops.recurrent.unroll`, one compiled loop per cell. Outside of a compiled function,
+Each runs its cells with `cell.unrolled`, one compiled loop per cell. Outside of a compiled function,
 too, a layer is compiled as a whole (`fx.jit`): once per shape, not once per call. `Recurrence` (`recurrence.py`) does
 the same with any cell.
 """
@@ -22,7 +22,7 @@ from fluxion.ops.activations import tanh
 from fluxion.ops.checks import known
 from fluxion.ops.dropout import dropout as dropped
 from fluxion.ops.initializers import glorot_uniform
-from fluxion.ops.recurrent import unroll, where
+from fluxion.ops.recurrent import where
 from fluxion.transform.compile import jit
 from fluxion.transform.modes import istraining
 from fluxion.transform.randomness import next_key, randomness
@@ -136,7 +136,7 @@ class StackedCells(Layer):
                 outputs = []
                 for reverse in (False, True)[: 2 if self.bidirectional else 1]:
                     cell, start = self.cells[len(last)], states[len(last)]
-                    out, end = unroll(cell.step, cell.project(x), start, mask, reverse=reverse)
+                    out, end = cell.unrolled(cell.project(x), start, mask, reverse=reverse)
                     outputs.append(out)
                     last.append(end)
                 x = jnp.concatenate(outputs, -1) if self.bidirectional else outputs[0]

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from fluxion import native
 from fluxion.errors import ArgumentError, ShapeError
+from fluxion.native.convolution import convolution
 from fluxion.ops.windows import (
     MOST_DIMS,
     Padding,
@@ -164,8 +166,15 @@ def _convolve(
 ) -> Array:
     """Cross-correlation with everything resolved; the cells of `x` are `spread` apart, with zeros between them.
 
-    Padding may be negative: it crops.
+    Padding may be negative: it crops. Where the C++ library has this convolution it computes it, by the same formula:
+    2 to 20 times as fast as XLA's own on a CPU, and far more than that inside a loop (`lax.scan`).
     """
+    simple = groups == 1 and max(spread) == max(dilation) == 1 and len(stride) <= 2
+    if simple and x.dtype == weight.dtype == jnp.float32 and not _divided(x, weight) and native.available():
+        if len(stride) == 1:  # one row
+            y = convolution(x[:, None], weight[None], (1, *stride), ((0, 0), *padding))
+            return jnp.squeeze(y, 1)
+        return convolution(x, weight, stride, padding)
     spatial = "DHW"[-len(stride) :]
     return jax.lax.conv_general_dilated(
         x,
@@ -177,6 +186,11 @@ def _convolve(
         (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
         groups,
     )
+
+
+def _divided(*arrays: Array) -> bool:
+    """Whether an array is a device's part of a larger one, inside `shard_map`."""
+    return any(getattr(jax.typeof(array), "vma", None) for array in arrays)
 
 
 def output_paddings(

@@ -55,9 +55,12 @@ def standardize(
     [[0.0, 2.0]]
     """
     factor = jax.lax.rsqrt(_aligned(var, x.ndim) + eps)
-    if scale is not None:
-        factor = factor * _aligned(scale, x.ndim)
+    scale = None if scale is None else _aligned(scale, x.ndim)
+    if scale is not None and scale.shape == factor.shape:
+        factor, scale = factor * scale, None  # two small arrays; of others the product could be as large as `x`
     y = (wide(x) - _aligned(mean, x.ndim)) * factor
+    if scale is not None:
+        y = y * scale
     if bias is not None:
         y = y + _aligned(bias, x.ndim)
     return y.astype(x.dtype)

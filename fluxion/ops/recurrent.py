@@ -1,11 +1,13 @@
-"""One step of the recurrent networks, and `unroll`, which runs any step over a sequence as one compiled loop.
+"""One step of the recurrent networks, and the loops: `unroll` for any step, `unroll_product` for these.
 
 The steps take what the input contributes to all gates as `projected = x @ weight + bias`: that does not depend on the
-state, so it is one product for all times, done before the loop.
+state, so it is one product for all times, done before the loop. `unroll_product` does the like for the gradient of the
+recurrent weight: one product for all times, after the loop.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +55,36 @@ def lstm_step(
     [0.5]
     """
     h, c = state
-    i, f, g, o = jnp.split(projected + h @ recurrent_weight, 4, axis=-1)
+    return lstm_gates(projected + h @ recurrent_weight, c)
+
+
+@jax.custom_jvp
+def lstm_gates(
+    total: Float[Array, "*batch gates"], c: Float[Array, "*batch out"]
+) -> tuple[Float[Array, "*batch out"], Float[Array, "*batch out"]]:
+    """`(h', c')` of `lstm_step`, from the sum that enters the gates.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.recurrent import lstm_gates
+    >>> lstm_gates(jnp.zeros(4), jnp.ones(1))[1].tolist()
+    [0.5]
+    """
+    i, f, g, o = jnp.split(total, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
+
+
+@lstm_gates.defjvp
+def _lstm_gates_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Any, Any]:
+    # Stated, so that the backward pass keeps six arrays per step, the slopes, not every factor of every product.
+    (total, c), (d_total, dc) = primals, tangents
+    i, f, g, o = jnp.split(total, 4, axis=-1)
+    i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+    new = f * c + i * g
+    out = tanh(new)
+    di, df, dg, do = jnp.split(d_total, 4, axis=-1)
+    d_new = f * dc + (c * f * (1 - f)) * df + (g * i * (1 - i)) * di + (i * (1 - g * g)) * dg
+    return (o * out, new), ((out * o * (1 - o)) * do + (o * (1 - out * out)) * d_new, d_new)
 
 
 def gru_step(
@@ -77,17 +106,44 @@ def gru_step(
     [0.5]
     """
     size = h.shape[-1]
-    px, pn = jnp.split(projected, [2 * size], axis=-1)
     if reset_after:
-        ux, un = jnp.split(h @ recurrent_weight, [2 * size], axis=-1)
-    else:
-        ux, un = h @ recurrent_weight[:, : 2 * size], None
-    r, z = jnp.split(sigmoid(px + ux), 2, axis=-1)
-    if un is None:
-        n = tanh(pn + (r * h) @ recurrent_weight[:, 2 * size :])
-    else:
-        n = tanh(pn + r * (un if recurrent_bias is None else un + jnp.broadcast_to(recurrent_bias, un.shape)))
+        added, candidate = gru_sums(projected, recurrent_bias)
+        return gru_gates(added + h @ recurrent_weight, candidate, h)
+    px, pn = jnp.split(projected, [2 * size], axis=-1)
+    r, z = jnp.split(sigmoid(px + h @ recurrent_weight[:, : 2 * size]), 2, axis=-1)
+    n = tanh(pn + (r * h) @ recurrent_weight[:, 2 * size :])
     return (1 - z) * n + z * h
+
+
+def gru_sums(
+    projected: Float[Array, "*batch gates"], recurrent_bias: Float[Array, " out"] | None
+) -> tuple[Float[Array, "*batch gates"], Float[Array, "*batch out"]]:
+    """What is added to `h @ recurrent_weight`, and what is added to it only after `r` has acted.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.recurrent import gru_sums
+    >>> [part.tolist() for part in gru_sums(jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0]))]
+    [[1.0, 2.0, 4.0], [3.0]]
+    """
+    px, candidate = jnp.split(projected, [projected.shape[-1] // 3 * 2], axis=-1)
+    zero = jnp.zeros_like(candidate)
+    after = zero if recurrent_bias is None else jnp.broadcast_to(recurrent_bias, zero.shape)
+    return jnp.concatenate([px, after], axis=-1), candidate
+
+
+def gru_gates(
+    total: Float[Array, "*batch gates"], candidate: Float[Array, "*batch out"], h: Float[Array, "*batch out"]
+) -> Float[Array, "*batch out"]:
+    """`h'` of `gru_step` with `reset_after`, from the sums that enter the gates.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.recurrent import gru_gates
+    >>> gru_gates(jnp.zeros(3), jnp.zeros(1), jnp.ones(1)).tolist()
+    [0.5]
+    """
+    size = h.shape[-1]
+    r, z = jnp.split(sigmoid(total[..., : 2 * size]), 2, axis=-1)
+    return (1 - z) * tanh(candidate + r * total[..., 2 * size :]) + z * h
 
 
 def unroll(
@@ -119,6 +175,71 @@ def unroll(
 
     state, outputs = jax.lax.scan(body, state, (xs, keep), reverse=reverse)
     return outputs, state
+
+
+def unroll_product(
+    gates: Callable[..., tuple[Any, ...]],
+    added: Float[Array, "time *batch gates"],
+    state: tuple[Float[Array, "*batch out"], ...],
+    recurrent_weight: Float[Array, "out gates"],
+    other: Float[Array, "time *batch ..."] | None = None,
+    keep: Bool[Array, "time ..."] | None = None,
+    *,
+    reverse: bool = False,
+) -> tuple[Float[Array, "time *batch out"], tuple[Float[Array, "*batch out"], ...]]:
+    """Run `state = gates(added[t] + state[0] @ recurrent_weight, other[t], state)` over time, as `unroll` would;
+    the outputs are `state[0]`.
+
+    The gradient of the weight is one product for all times, after the loop that goes back, in which it would have to
+    be read and written at every step.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.recurrent import unroll_product
+    >>> gates = lambda total, other, state: (total,)
+    >>> outputs, (last,) = unroll_product(gates, jnp.ones((3, 1)), (jnp.zeros(1),), jnp.array([[2.0]]))
+    >>> outputs[:, 0].tolist(), last.tolist()
+    ([1.0, 3.0, 7.0], [7.0])
+    """
+    # An activation may hold arrays of its own, to be differentiated like the rest.
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (added, other))
+    gates, held_by_gates = jax.closure_convert(gates, *one, state)
+    hs, state = _products(gates, reverse, added, other, keep, state, recurrent_weight, tuple(held_by_gates))
+    return hs if keep is None else where(keep, hs, jnp.zeros_like(hs)), state
+
+
+def _loop(
+    gates: Any, reverse: bool, added: Any, other: Any, keep: Any, state: Any, recurrent_weight: Any, more: Any
+) -> tuple[Any, Any]:
+    """`state[0]` after each step, and the last state."""
+
+    def body(state: Any, at: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        total, one, kept = at
+        new = gates(total + state[0] @ recurrent_weight, one, state, *more)
+        if kept is not None:
+            new = jax.tree.map(lambda after, before: where(kept, after, before), new, state)
+        return new, new[0]
+
+    state, hs = jax.lax.scan(body, state, (added, other, keep), reverse=reverse)
+    return hs, state
+
+
+_products = functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))(_loop)
+
+
+@_products.defjvp
+def _products_jvp(gates: Any, reverse: bool, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    # A change of the weight changes the sums by `h @ d_weight`, as a change of `added` by as much would do. So the loop
+    # is differentiated by `added` alone, and the product with `d_weight`, or its transpose, is done for all times.
+    added, other, keep, state, weight, more = primals
+    d_added, d_other, _, d_state, d_weight, d_more = tangents
+
+    def run(added: Any, other: Any, state: Any, more: Any) -> Any:
+        return _loop(gates, reverse, added, other, keep, state, weight, more)
+
+    out, linear = jax.linearize(run, added, other, state, more)
+    hs, first = out[0], state[0][None]
+    before = jnp.concatenate([hs, first])[1:] if reverse else jnp.concatenate([first, hs])[:-1]
+    return out, linear(d_added + before @ d_weight, d_other, d_state, d_more)
 
 
 def held(kept: Bool[Array, "*batch"], out: Any, new: Any, state: Any) -> tuple[Any, Any]:

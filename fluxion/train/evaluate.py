@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -47,15 +49,17 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
         raise DataError("predict: expected at least one observation, got none.")
     run = jit(model)
     size = min(_positive(batch_size, "predict"), count)
-    outputs = []
+    outputs: list[Any] = []
     with gradient_mode(False):
         for start in range(0, count, size):
-            batch = jax.tree.map(lambda part: part[start : start + size], parts)  # noqa: B023
-            out = jax.tree.map(np.asarray, run(*_filled(batch, size)))
-            for leaf in jax.tree.leaves(out):
-                if leaf.shape[:1] != (size,):
-                    raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {leaf.shape}.")
-            outputs.append(_cut(out, count - start))
+            batch = parts if size == count else jax.tree.map(lambda part: part[start : start + size], parts)  # noqa: B023
+            outputs.append(run(*_filled(batch, size)))
+            for leaf in jax.tree.leaves(outputs[-1]):
+                if np.shape(leaf)[:1] != (size,):
+                    raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {np.shape(leaf)}.")
+            if start:  # fetched one batch late, so that this one is computed meanwhile
+                outputs[-2] = jax.tree.map(np.asarray, outputs[-2])
+    outputs[-1] = _cut(jax.tree.map(np.asarray, outputs[-1]), count - size * (len(outputs) - 1))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
 
 
@@ -84,43 +88,68 @@ def evaluate(
             f"evaluate: expected a tuple of arrays, a DataLoader or batches, got {type(data).__name__}."
         )
     forward = jit(model)
-    totals, count, largest = np.zeros(1 + len(named)), 0, 0
+    totals, count, largest, parts = np.zeros(1 + len(named)), 0, 0, -1
+    values: Pending | None = None
     with gradient_mode(False):
         for batch in map(as_batch, batches):
-            objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.values()))
+            if len(as_arguments(batch)) != parts:
+                parts = len(as_arguments(batch))
+                objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.values()))
             length = batch_length(batch)
             largest = max(largest, length)
-            totals += np.array(_values(objective, model, forward, batch, length, largest)) * length
+            before, values = values, _values(objective, model, forward, batch, length, largest)
             count += length
+            if before is not None:  # fetched one batch late, so that this one is computed meanwhile
+                totals += before.fetched()
+        if values is not None:
+            totals += values.fetched()
     if count == 0:
         raise DataError("evaluate: expected at least one batch, got none.")
     return dict(zip(["loss", *named], (totals / count).tolist(), strict=True))
 
 
-def _values(objective: Objective, model: Any, forward: Any, batch: Any, length: int, largest: int) -> list[float]:
+class Pending(NamedTuple):
+    """The loss and the metrics on a batch, perhaps still being computed.
+
+    Compiled code cannot raise: what is not finite is computed again outside it, where bad values are named.
+    """
+
+    length: int
+    values: list[Any]
+    again: list[Callable[[], Any]]
+
+    def fetched(self) -> np.ndarray:
+        """The numbers, each times the length of the batch."""
+        numbers = list(map(float, self.values))
+        numbers = [x if math.isfinite(x) else float(again()) for x, again in zip(numbers, self.again, strict=True)]
+        return np.array(numbers) * self.length
+
+
+def _values(objective: Objective, model: Any, forward: Any, batch: Any, length: int, largest: int) -> Pending:
     """The loss and the metrics on one batch.
 
     The model runs on a batch filled up to `largest`, so that it is compiled once; loss and metrics see the batch as
-    it is. Compiled code cannot raise: what is not finite is computed again outside it, where bad values are named.
+    it is.
     """
     inputs, target = as_arguments(batch)[:-1], as_arguments(batch)[-1]
-    values = []
+    pending = Pending(length, [], [])
     if not objective.by_prediction:
-        values.append(_once_more_if_bad(_first(objective.loss), model, *as_arguments(batch)))
+        _add(pending, (_first(objective.loss),), model, *as_arguments(batch))
     if objective.by_prediction or objective.metrics:
         prediction = forward(*_filled(inputs, largest))
         if any(leaf.shape[:1] != (largest,) for leaf in jax.tree.leaves(prediction)):
             prediction = forward(*inputs)  # no batch axis to cut
-        else:
+        elif length != largest:
             prediction = _cut(prediction, length)
         losses = (objective.loss,) if objective.by_prediction else ()
-        values += [_once_more_if_bad(_first(f), prediction, target) for f in (*losses, *objective.metrics)]
-    return values
+        _add(pending, tuple(map(_first, (*losses, *objective.metrics))), prediction, target)
+    return pending
 
 
-def _once_more_if_bad(f: Callable[..., Any], *args: Any) -> float:
-    value = float(jit(f)(*args))
-    return value if np.isfinite(value) else float(f(*args))
+def _add(pending: Pending, functions: tuple[Callable[..., Any], ...], *args: Any) -> None:
+    """Compute the functions as one program."""
+    pending.values.extend(jit(lambda *args: [f(*args) for f in functions])(*args))
+    pending.again.extend([functools.partial(f, *args) for f in functions])
 
 
 def _first(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fluxion.train.evaluate import Metrics, batch_length, evaluate, is_arrays, i
 from fluxion.train.history import History
 from fluxion.train.progress import Progress
 from fluxion.train.step import Objective, Training, as_arguments, as_batch
+from fluxion.train.steps import Block, feed, in_blocks
 from fluxion.transform.randomness import next_seed
 from fluxion.transform.sizes import autosize
 from fluxion.tree.model import first_unsized
@@ -114,13 +116,14 @@ class _Run:
         self.loss = loss
         self.metrics = metrics
         self.check = check
+        self.kept: Training | None = None  # that of the epoch before, where nobody can have changed the model since
 
     def epoch(self, batches: Iterable[Any], held_out: Any, batch_size: int | None, display: Progress) -> None:
         context = self.context
         display.start_epoch(context.epoch)
         self.callbacks.on_epoch_begin(context)
         started = time.perf_counter()
-        means, samples = self.steps(batches, display)
+        means, samples = self.steps(batches, display, alone=held_out is None and not self.callbacks.all)
         seconds = time.perf_counter() - started
         row: dict[str, Any] = {"epoch": context.epoch, **means}
         if held_out is not None:
@@ -136,22 +139,31 @@ class _Run:
         self.callbacks.on_epoch_end(context)
         display.end_epoch(context.logs)
 
-    def steps(self, batches: Iterable[Any], display: Progress) -> tuple[dict[str, float], int]:
-        """One pass over the batches: the means of loss and metrics, and the number of observations."""
+    def steps(self, batches: Iterable[Any], display: Progress, alone: bool) -> tuple[dict[str, float], int]:
+        """One pass over the batches: the means of loss and metrics, and the number of observations.
+
+        `alone` says that nothing but steps happens to the model in this run.
+        """
         context = self.context
-        training: Training | None = None
+        training, self.kept = self.kept, None
+        if training is not None:
+            training.again()
         sizes: list[int] = []
         try:
-            for batch in map(as_batch, batches):
+            every_step = self.callbacks.every_step
+            for piece in batches if every_step else feed(batches):
+                batch = piece.data if isinstance(piece, Block) else as_batch(piece)
                 if training is None:
                     objective = Objective(self.loss, is_by_prediction(self.loss, batch), tuple(self.metrics.values()))
                     training = Training(objective, context.model, context.opt, check=self.check)
-                if self.callbacks.every_step:
-                    self.observed_step(training, batch)
+                if isinstance(piece, Block):
+                    training.steps(piece)
+                    new = [piece.size] * piece.count
                 else:
-                    training.step(batch)
-                sizes.append(batch_length(batch))
-                display.step(training.last_loss, sizes[-1])
+                    (partial(self.observed_step, training) if every_step else training.step)(batch)
+                    new = [batch_length(batch)]
+                sizes += new
+                display.step(training.last_loss, sum(new), len(new))
                 if context.stopping:
                     break
             if training is None:
@@ -167,7 +179,8 @@ class _Run:
             raise
         finally:
             context.step = context.opt.step
-        results = np.array(training.results)
+        self.kept = training if alone and in_blocks(batches) else None
+        results = training.values()
         context.loss = float(results[-1, 0])
         names = ["loss", *(self.metrics if training.objective.by_prediction else ())]
         means = np.average(results[:, [0, *range(2, results.shape[1])]], axis=0, weights=sizes)

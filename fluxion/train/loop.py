@@ -41,7 +41,7 @@ def trainstep(loss: Callable[..., Any], model: Any, batch: Any, opt: Optimizer, 
     """
     training = _training(loss, model, opt, check)
     training.run([batch])
-    return float(training.results[0][0])
+    return float(training.results[0][0, 0])
 
 
 @user_frames
@@ -65,7 +65,7 @@ def train(
     """
     training = _training(loss, model, opt, check)
     training.run(_batches(loss, data))
-    return np.array([values[0] for values in training.results])
+    return training.values()[:, 0]
 
 
 def _training(loss: Callable[..., Any], model: Any, opt: Optimizer, check: bool) -> Training:

@@ -100,9 +100,9 @@ class Progress:
         if now >= self._next_draw:
             self._draw(now)
 
-    def step(self, loss: Loss = None, samples: int = 0) -> None:
-        """One more step is under way: its loss, a number or a function that waits for it, and its samples."""
-        self._done += 1
+    def step(self, loss: Loss = None, samples: int = 0, steps: int = 1) -> None:
+        """One more step is under way, or several: the loss, a number or a function that waits for it, the samples."""
+        self._done += steps
         self._loss = loss
         now = time.monotonic()
         if self._since is None:  # compiling says nothing about speed
@@ -111,7 +111,7 @@ class Progress:
                 self._first_end = now
         else:
             self._samples += samples
-            self._run_steps += 1
+            self._run_steps += steps
         if now >= self._next_draw:
             self._draw(now)
 

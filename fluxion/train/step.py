@@ -7,8 +7,10 @@ whose loss or gradient is not finite changes nothing, and neither do the steps t
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +23,7 @@ from fluxion.ops.checks import checking, strict_checking
 from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
+from fluxion.train.steps import Block, Loop, feed, loop_for
 from fluxion.transform.compile import ProgramCache, shapes_of
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
@@ -66,11 +69,14 @@ class State(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """What is read back from a step: one small array `[loss, applied, *metrics]`."""
+    """What is read back from a step: one small array `[loss, applied, *metrics]`; from a loop, such rows."""
 
-    batch: Any
+    batch: Any  # or the block
     step: int
     array: Any
+    rows: range | None = None  # those of the steps made, numbered as the batches of the block
+    loop: Loop | None = None
+    started: float = 0.0
 
 
 class StepProgram:
@@ -85,6 +91,8 @@ class StepProgram:
         self.traced: list[tuple[Any, Any]] = []  # what it was compiled for: shapes of the leaves and of the batch
         self.example: tuple[Any, ...] | None = None
         self.checked: set[Any] = set()  # outlines of batches whose values were looked at
+        self.told = 0  # how many of the traces have done to the model's objects what they do to them
+        self.loops: dict[Any, Loop | None] = {}  # by outline of batch and block
         self.compiled = jax.jit(self.run)
 
     def run(
@@ -160,19 +168,18 @@ class Training:
         self.check = check
         if opt.seed is None:
             opt.seed = next_seed()
-        self.root_key = jax.random.key(opt.seed)
-        self.seed = jax.random.key_data(self.root_key)
-        self.known_rates: tuple[bytes, Any] = (b"", None)
+        self.seed = _seed_data(opt.seed, *_settings())
+        self.known_rates: dict[int, tuple[bytes, Any]] = {}  # by number of rows: values, and the array on the device
         self.pending: list[Stats] = []
-        self.results: list[np.ndarray] = []  # `[loss, applied, *metrics]` of each completed step
+        self.results: list[np.ndarray] = []  # rows `[loss, applied, *metrics]` of the completed steps
+        self.settled = 0.0  # when the last result came
         self.attach()
 
     def attach(self) -> None:
         """Take the model and the optimizer as they are now."""
         self.graph = scan_call(self.objective, (self.model,))
         plan = self.opt.signature()
-        settings = (self.check, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-        self.settings = (plan, settings)
+        self.settings = (plan, (self.check, jax.config.read("jax_enable_x64")))
         self.program = _programs.get(
             self.graph, self.settings, lambda: StepProgram(self.graph.template(), plan, self.check)
         )
@@ -186,20 +193,11 @@ class Training:
         """Start one step; errors of the step before surface here."""
         state, program = self.state, self.program
         batch = as_batch(batch)
-        outline = _outline(batch)
-        if outline not in program.checked:
-            check_types(batch)
-            if self.check:
-                check_inputs(batch, state.step)
-            program.checked.add(outline)
-        self.opt.step = state.step  # what schedules are read at
-        traces = len(program.traced)
+        self.look_at(batch, _outline(batch))
         written, reshaped, optimizer, done, failed, array, others = program.compiled(
             state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed, batch
         )
-        traced = len(program.traced) != traces
-        if traced:
-            _announce(program.traced)
+        traced = self.traced()
         stats = Stats(batch, state.step, array)
         places = others.python_places() if traced else None
         if places:
@@ -222,12 +220,89 @@ class Training:
         if len(self.pending) > 1:
             self.settle()
 
-    def rates(self) -> Any:
-        """The learning rates, on the device; put there anew only where they have changed."""
+    def take(self, piece: Any) -> None:
+        """A step on a batch, or on each batch of a block."""
+        if isinstance(piece, Block):
+            self.steps(piece)
+        else:
+            self.step(piece)
+
+    def steps(self, block: Block) -> None:
+        """Start a step on each batch of a block: in a loop on the device where that is of use, or one by one."""
+        first = block.batch(0)
+        outline = _outline(first)
+        self.look_at(first, outline)
+        key = outline, block.capacity
+        if key not in self.program.loops:
+            state = self.state
+            args = (state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed, first)
+            self.program.loops[key] = loop_for(self.program, args, block)
+        loop = self.program.loops[key]
+        if loop is None:
+            for i in range(block.count):
+                self.step(block.batch(i))
+            return
+        self.traced()
+        at = 0
+        while at < block.count:
+            at += self.loop(loop, block, at)
+
+    def loop(self, loop: Loop, block: Block, first: int) -> int:
+        """Start some of the steps of a block, from batch `first` on; returns how many."""
+        state = self.state
+        count = loop.portion(block.count - first)
+        rates = self.rates(range(first, first + count), block.capacity)
+        started = perf_counter()
+        written, optimizer, done, failed, array = loop(
+            state.leaves, state.optimizer, state.done, state.failed, rates, self.seed, block, first, count
+        )
+        rows = range(first, first + count)
+        leaves = list(state.leaves)
+        for i, leaf in written.items():
+            leaves[i] = leaf
+        self.changed.update(written)
+        self.state = State(leaves, optimizer, done, failed, state.step + count)
+        self.pending.append(Stats(block, state.step, array, rows, loop, started))
+        if len(self.pending) > 1:
+            self.settle()
+        return count
+
+    def look_at(self, batch: Any, outline: Hashable) -> None:
+        """Check the values of the first batch of each outline."""
+        if outline not in self.program.checked:
+            check_types(batch)
+            if self.check:
+                check_inputs(batch, self.state.step)
+            self.program.checked.add(outline)
+
+    def traced(self) -> bool:
+        """Whether the step has been traced since this was asked last; a trace for another shape is announced."""
+        program = self.program
+        traced, program.told = len(program.traced) != program.told, len(program.traced)
+        if traced:
+            _announce(program.traced)
+        return traced
+
+    def rates(self, rows: range | None = None, length: int = 0) -> Any:
+        """The learning rates of the next step, on the device; put there anew only where they have changed.
+
+        With `rows`, those of as many steps as there are rows, in these rows of an array of `length`.
+        """
+        first = self.state.step
+        self.opt.step = first  # what schedules are read at
         rates = self.opt.rates()
-        if rates.tobytes() != self.known_rates[0]:
-            self.known_rates = (rates.tobytes(), jnp.asarray(rates))
-        return self.known_rates[1]
+        if rows is not None:
+            rates = np.full((length, len(rates)), rates)
+            if self.opt.has_schedule:
+                for k, row in enumerate(rows):
+                    self.opt.step = first + k
+                    rates[row] = self.opt.rates()
+                self.opt.step = first
+        values, array = self.known_rates.get(length, (b"", None))
+        if rates.tobytes() != values:
+            array = jnp.asarray(rates)
+            self.known_rates[length] = (rates.tobytes(), array)
+        return array
 
     def settle(self) -> None:
         """Wait for the oldest step under way; raise if it was not finite."""
@@ -235,16 +310,36 @@ class Training:
         self.pending.pop(0)
 
     def accept(self, stats: Stats) -> None:
-        """Read what a step gave; raise if it was not finite."""
+        """Read what a step gave, or several; raise at the first that was not finite."""
         values = np.asarray(stats.array)
-        if values[1] == 0:
-            key = jax.random.fold_in(self.root_key, stats.step)
-            raise explain(self.program, self.state.leaves, key, stats.batch, stats.step, float(values[0]))
+        if stats.loop is None or stats.rows is None:
+            values = values[None]
+        else:
+            values = values[stats.rows.start : stats.rows.stop]
+            now = perf_counter()
+            stats.loop.took(now - max(stats.started, self.settled), len(stats.rows))
+            self.settled = now
+        if not values[:, 1].all():
+            k = int(np.argmin(values[:, 1]))
+            self.results.append(values[:k])
+            step, batch = stats.step + k, stats.batch
+            if stats.rows is not None:
+                batch = batch.batch(stats.rows[k])
+            key = jax.random.fold_in(jax.random.wrap_key_data(self.seed), step)
+            raise explain(self.program, self.state.leaves, key, batch, step, float(values[k, 0]))
         self.results.append(values)
+
+    def again(self) -> None:
+        """Begin another epoch with the model as the last one left it."""
+        self.results = []
+
+    def values(self) -> np.ndarray:
+        """A row `[loss, applied, *metrics]` for each completed step."""
+        return np.concatenate(self.results) if self.results else np.zeros((0, 2 + len(self.objective.metrics)))
 
     def last_loss(self) -> float | None:
         """The loss of the last step that is known to be complete."""
-        return float(self.results[-1][0]) if self.results else None
+        return float(self.results[-1][-1, 0]) if self.results else None
 
     def finish(self) -> None:
         """Wait for all steps under way."""
@@ -277,15 +372,27 @@ class Training:
             self.sync()
 
     def run(self, batches: Iterable[Any]) -> None:
-        """A step on each batch, and `sync`, whatever happens."""
+        """A step on each batch, and `sync`, whatever happens; `batches` may be a loader."""
         try:
-            for batch in batches:
-                self.step(batch)
+            for piece in feed(batches):
+                self.take(piece)
             self.finish()
             self.sync()  # not in a finally clause: an interrupt at its very beginning would skip it
         except BaseException:
             self.recover()
             raise
+
+
+def _settings() -> tuple[Any, ...]:
+    """What the data of a random key depend on beside its number."""
+    config: Any = jax.config
+    return config.jax_default_prng_impl, config.jax_enable_x64, config.jax_default_device
+
+
+@functools.lru_cache(maxsize=64)
+def _seed_data(seed: int, *settings: Any) -> Any:
+    """The key of a run of steps, as plain data; kept, for making it takes as long as a small step."""
+    return jax.random.key_data(jax.random.key(seed))
 
 
 def _strong(leaf: Any) -> Any:

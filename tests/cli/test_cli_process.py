@@ -10,6 +10,7 @@ import time
 import pytest
 
 import fluxion as fx
+from fluxion import native
 
 # A shell that puts pytest into the background has its children ignore Ctrl-C; the command is to hear of it.
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from fluxion.cli import main; main()"
@@ -34,6 +35,7 @@ def test_module_and_info(tmp_path):
     found = json.loads(result.stdout)
     assert found["versions"]["fluxion"] == fx.__version__ and found["devices"][0]["platform"]
     assert set(found["caches"]) == {"compiled programs", "data sets"}
+    assert found["native_kernels"] == native.status()
 
 
 def test_info_for_people(cli, monkeypatch, tmp_path):

@@ -154,9 +154,17 @@ def test_gru_as_it_first_was(x64):
         np.testing.assert_allclose(out, (1 - z) * n + z * h, rtol=1e-12)
 
 
-def test_second_derivatives(x64):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fx.GRU(2, 2),
+        lambda: fx.LSTM(2, 2, bidirectional=True),
+        lambda: fx.RNN(2, 2, fx.Scale(2, activation=fx.tanh)),
+    ],
+)
+def test_second_derivatives(make, x64):
     """Reverse over reverse and forward over reverse, beside differences of the gradient."""
-    layer = fx.GRU(2, 2)
+    layer = make()
     lengths = np.array([3, 1])
 
     def f(parameters):

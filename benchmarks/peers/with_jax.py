@@ -1,0 +1,167 @@
+"""Plain JAX: the loop that one would write by hand, a jitted step with donated buffers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import workloads as w
+from jax import lax
+
+MODES = {"train": ("jit",), "infer": ("jit",)}
+
+
+def supports(workload: w.Workload, mode: str) -> bool:
+    return True
+
+
+def versions() -> dict[str, str]:
+    return {"jax": jax.__version__}
+
+
+def threads(count: int) -> None:
+    """XLA starts as many threads as the process may use cores."""
+
+
+Params = dict[str, Any]
+
+
+def apply(part: w.Part, p: Params, x: Any) -> Any:
+    match part:
+        case w.Dense():
+            return activated(part.activation, x @ p["weight"] + p["bias"])
+        case w.Conv():
+            numbers = ("NHWC", "HWIO", "NHWC")
+            padding = "SAME" if part.same else "VALID"
+            y = lax.conv_general_dilated(x, p["weight"], (1, 1), padding, dimension_numbers=numbers)
+            return activated(part.activation, y + p["bias"])
+        case w.MaxPool():
+            return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        case w.Flatten():
+            return x.reshape(len(x), -1)
+        case w.BatchNorm():
+            return jax.nn.relu(standardized(x, (0, 1, 2)) * p["scale"] + p["bias"])
+        case w.SpatialMean():
+            return x.mean((1, 2))
+        case w.LSTM():
+            return lstm(p, x, part.outputs)
+        case w.LastStep():
+            return x[:, -1]
+        case w.Embedding():
+            return p["token"][x] + p["position"][: x.shape[1]]
+        case w.LayerNorm():
+            return standardized(x, (-1,)) * p["scale"] + p["bias"]
+        case w.Block():
+            return block(part, p, x)
+
+
+def activated(name: str, x: Any) -> Any:
+    return jax.nn.relu(x) if name == "relu" else x
+
+
+def standardized(x: Any, axes: tuple[int, ...]) -> Any:
+    return (x - x.mean(axes, keepdims=True)) * lax.rsqrt(x.var(axes, keepdims=True) + 1e-5)
+
+
+def lstm(p: Params, x: Any, size: int) -> Any:
+    def step(state: Any, gates: Any) -> Any:
+        h, c = state
+        i, f, g, o = jnp.split(gates + h @ p["recurrent_weight"], 4, -1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    zeros = jnp.zeros((len(x), size))
+    return lax.scan(step, (zeros, zeros), (x @ p["weight"] + p["bias"]).swapaxes(0, 1))[1].swapaxes(0, 1)
+
+
+def block(part: w.Block, p: Params, x: Any) -> Any:
+    n, t, d = x.shape
+    y = standardized(x, (-1,)) * p["norm1.scale"] + p["norm1.bias"]
+    q, k, v = (
+        (y @ p[f"{name}.weight"] + p[f"{name}.bias"]).reshape(n, t, part.heads, -1)
+        for name in ("query", "key", "value")
+    )
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=part.causal).reshape(n, t, d)
+    x = x + y @ p["out.weight"] + p["out.bias"]
+    y = standardized(x, (-1,)) * p["norm2.scale"] + p["norm2.bias"]
+    y = jax.nn.gelu(y @ p["up.weight"] + p["up.bias"])
+    return x + y @ p["down.weight"] + p["down.bias"]
+
+
+def adam(params: Params, grads: Params, state: Any) -> Any:
+    m, v, t = state
+    t = t + 1
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
+    rate, root = 1e-3 / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
+    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + 1e-8), params, m, v), (m, v, t)
+
+
+def momentum(params: Params, grads: Params, state: Any) -> Any:
+    v = jax.tree.map(lambda v, g: 0.9 * v + g, state[0], grads)
+    return jax.tree.map(lambda p, v: p - 0.01 * v, params, v), (v, *state[1:])
+
+
+class Session:
+    def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
+        self.workload = workload
+        parts = list(enumerate(workload.network))
+        self.params = {
+            str(i): {name: jnp.asarray(weights[f"{i}.{name}"]) for name in part.shapes()} for i, part in parts
+        }
+        self.state = (*(jax.tree.map(jnp.zeros_like, self.params) for _ in range(2)), jnp.zeros(()))
+
+        def model(params: Params, x: Any) -> Any:
+            for i, part in parts:
+                x = apply(part, params[str(i)], x)
+            return x
+
+        self.model = jax.jit(model)
+        self.step = jax.jit(
+            functools.partial(step, model, adam if workload.optimizer == "adam" else momentum), donate_argnums=(0, 1)
+        )
+
+    def prepare(self, batches: list[Any]) -> list[Any]:
+        return [(jnp.asarray(x), jnp.asarray(y)) for x, y in batches]
+
+    def losses(self, batches: Any) -> np.ndarray:
+        losses = []
+        for x, y in batches:
+            self.params, self.state, loss = self.step(self.params, self.state, x, y)
+            losses.append(loss)
+        jax.block_until_ready(self.params)
+        return np.array(losses)
+
+    train = losses
+
+    def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
+        random, size = np.random.default_rng(), self.workload.batch
+        for _ in range(count):
+            order = random.permutation(len(x))
+            rows = (order[s : s + size] for s in range(0, len(x) - size + 1, size))
+            self.losses((x[r], y[r]) for r in rows)
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> float:
+        right = [(self.model(self.params, x[s : s + 1000]).argmax(-1) == y[s : s + 1000]).sum()
+                 for s in range(0, len(x), 1000)]  # fmt: skip
+        return float(sum(right)) / len(x)
+
+    def inputs(self, x: np.ndarray) -> Any:
+        return jnp.asarray(x)
+
+    def forward(self, x: Any) -> Any:
+        return self.model(self.params, x).block_until_ready()
+
+
+def step(model: Callable[..., Any], update: Callable[..., Any], params: Params, state: Any, x: Any, y: Any) -> Any:
+    def loss(params: Params) -> Any:
+        logits = jax.nn.log_softmax(model(params, x))
+        return -jnp.take_along_axis(logits, y[..., None], -1).mean()
+
+    value, grads = jax.value_and_grad(loss)(params)
+    return *update(params, grads, state), value

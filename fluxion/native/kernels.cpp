@@ -1,0 +1,382 @@
+// Convolution over two axes in float32 for x86 processors, called by XLA on its own threads.
+//
+// x is (n, height, width, in), a weight (kernel height, kernel width, in, out), the result y (n, rows, columns, out):
+//   y[n, i, j, o] = sum over r, s, c of x[n, i * stride + r - top, j * stride + s - left, c] * w[r, s, c, o]
+// There are three functions, each linear in both of its arguments and each the transpose of the others: y from x and w,
+// x from y and w, w from x and y. Cells outside of x are zeros that are multiplied, so NaN and infinity pass through.
+//
+// The work is cut by shapes alone, never by the number of threads: a result is the same to the bit on any number.
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "parallel.h"
+
+#if !(defined(__x86_64__) && defined(__GNUC__))
+#error "written for x86-64 and the vector extensions of GCC and Clang"
+#endif
+#include <immintrin.h>
+
+namespace ffi = xla::ffi;
+
+namespace fluxion {
+
+// One image, or a band of its rows, as the tiles see it; steps are in floats.
+struct Plane {
+  int64_t rows, columns;        // of the result
+  int64_t kernel_rows, taps;    // taps: kernel columns * channels in, which lie in one run in a row of x
+  int64_t pixel, row, next_row;  // in x: to the window beside, to the next row of a window, to the windows below
+  int64_t y_pixel, y_row;       // in the result
+  int64_t channels;             // out
+};
+
+namespace avx512 {
+#define TARGET __attribute__((target("avx512f")))
+#define INLINE TARGET __attribute__((always_inline)) static inline
+using Vector = __m512;
+using Mask = __mmask16;
+constexpr int LANES = 16, WIDEST = 4;
+constexpr int tile_height(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6; }
+static Mask first(int count) { return static_cast<Mask>((1u << count) - 1); }
+INLINE Vector zero() { return _mm512_setzero_ps(); }
+INLINE Vector spread(float value) { return _mm512_set1_ps(value); }
+INLINE Vector load(const float* p) { return _mm512_loadu_ps(p); }
+INLINE Vector load_part(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
+INLINE void store(float* p, Vector value) { _mm512_storeu_ps(p, value); }
+INLINE void store_part(float* p, Vector value, Mask mask) { _mm512_mask_storeu_ps(p, mask, value); }
+INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+#include "tiles.h"
+#undef INLINE
+#undef TARGET
+}  // namespace avx512
+
+namespace avx2 {
+#define TARGET __attribute__((target("avx2,fma")))
+#define INLINE TARGET __attribute__((always_inline)) static inline
+using Vector = __m256;
+using Mask = const int32_t*;
+constexpr int LANES = 8, WIDEST = 2;
+constexpr int tile_height(int vectors) { return vectors == 1 ? 12 : 6; }
+static Mask first(int count) {
+  static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+  return bits + 8 - count;
+}
+INLINE __m256i wide(Mask mask) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask)); }
+INLINE Vector zero() { return _mm256_setzero_ps(); }
+INLINE Vector spread(float value) { return _mm256_set1_ps(value); }
+INLINE Vector load(const float* p) { return _mm256_loadu_ps(p); }
+INLINE Vector load_part(const float* p, Mask mask) { return _mm256_maskload_ps(p, wide(mask)); }
+INLINE void store(float* p, Vector value) { _mm256_storeu_ps(p, value); }
+INLINE void store_part(float* p, Vector value, Mask mask) { _mm256_maskstore_ps(p, wide(mask), value); }
+INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+#include "tiles.h"
+#undef INLINE
+#undef TARGET
+}  // namespace avx2
+
+// The instruction set of this processor, chosen once. FLUXION_NATIVE=avx2 asks for the narrower one.
+struct Processor {
+  const char* name = "";
+  void (*forward)(const Plane&, const float*, const float*, float*) = nullptr;
+  void (*weight)(const Plane&, const float*, float*, const float*, int64_t, int64_t) = nullptr;
+
+  Processor() {
+    __builtin_cpu_init();
+    const char* asked = std::getenv("FLUXION_NATIVE");
+    const bool narrow = asked && std::string(asked) == "avx2";
+    if (!narrow && __builtin_cpu_supports("avx512f")) {
+      name = "AVX-512", forward = avx512::forward_plane, weight = avx512::weight_plane;
+    } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+      name = "AVX2", forward = avx2::forward_plane, weight = avx2::weight_plane;
+    }
+  }
+};
+static const Processor processor;
+
+// Memory for one call, freed at its end; null where there is none left.
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+using Memory = std::unique_ptr<float[], Free>;
+
+static Memory memory(double floats) {
+  if (floats > 1e12) return nullptr;
+  const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) / 64 + 1) * 64;
+  return Memory(static_cast<float*>(std::aligned_alloc(64, bytes)));
+}
+
+static ffi::Error no_memory() {
+  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "fluxion convolution: out of memory for working space");
+}
+
+using Sizes = ffi::Span<const int64_t>;
+using Array = ffi::Buffer<ffi::F32>;
+using Result = ffi::ResultBuffer<ffi::F32>;
+
+struct Convolution {
+  int64_t n, height, width, in;
+  int64_t kernel_height, kernel_width, out;
+  int64_t rows, columns;
+  int64_t stride_down, stride_right, top, left;
+
+  int64_t x_size() const { return height * width * in; }
+  int64_t y_size() const { return rows * columns * out; }
+  int64_t w_size() const { return kernel_height * kernel_width * in * out; }
+};
+
+// The sizes, or an error where the three arrays and the options do not belong together.
+static ffi::ErrorOr<Convolution> convolution(Sizes x, Sizes w, Sizes y, Sizes stride, Sizes padding) {
+  const auto wrong = [](const char* what) {
+    return ffi::Unexpected(ffi::Error::InvalidArgument(std::string("fluxion convolution: ") + what));
+  };
+  if (!processor.forward) return wrong("this processor has neither AVX2 with FMA nor AVX-512");
+  if (x.size() != 4 || w.size() != 4 || y.size() != 4) return wrong("expected arrays with 4 axes");
+  if (stride.size() != 2 || padding.size() != 4) return wrong("expected 2 strides and 4 paddings");
+  constexpr int64_t most = int64_t{1} << 31;
+  for (const Sizes& sizes : {x, w, y, padding})
+    for (int64_t size : sizes)
+      if (size < -most || size > most) return wrong("a size is out of range");
+  if (stride[0] < 1 || stride[1] < 1 || stride[0] > most || stride[1] > most) return wrong("expected strides above 0");
+  if (w[0] < 1 || w[1] < 1) return wrong("expected a kernel with cells");
+  if (x[3] != w[2] || y[3] != w[3] || x[0] != y[0]) return wrong("channels or batch sizes differ");
+  for (int axis = 0; axis < 2; axis++) {
+    const int64_t room = x[1 + axis] + padding[2 * axis] + padding[2 * axis + 1] - w[axis];
+    if (y[1 + axis] != (room < 0 ? 0 : room / stride[axis] + 1)) return wrong("the number of windows is another");
+  }
+  return Convolution{x[0], x[1], x[2],      x[3],      w[0],       w[1],      w[3],
+                     y[1], y[2], stride[0], stride[1], padding[0], padding[2]};
+}
+
+// Cells of an image from (top, left) on, as rows of `columns` pixels; zeros outside. In place where it lies so already.
+struct Window {
+  const float* start;
+  int64_t row;
+};
+
+static Window window(const float* image, int64_t height, int64_t width, int64_t channels, int64_t top, int64_t left,
+                     int64_t rows, int64_t columns, float* space) {
+  if (top >= 0 && left >= 0 && top + rows <= height && left + columns <= width)
+    return {image + (top * width + left) * channels, width * channels};
+  const int64_t row = columns * channels;
+  const int64_t from = std::clamp<int64_t>(-left, 0, columns), to = std::clamp<int64_t>(width - left, from, columns);
+  for (int64_t i = 0; i < rows; i++) {
+    float* line = space + i * row;
+    if (top + i < 0 || top + i >= height || from == to) {
+      std::memset(line, 0, row * sizeof(float));
+      continue;
+    }
+    std::memset(line, 0, from * channels * sizeof(float));
+    std::memcpy(line + from * channels, image + ((top + i) * width + left + from) * channels,
+                (to - from) * channels * sizeof(float));
+    std::memset(line + to * channels, 0, (columns - to) * channels * sizeof(float));
+  }
+  return {space, row};
+}
+
+// Into how many bands the rows of each image are cut: some 16 tasks in all, and no more than some 64 Ki floats each.
+static int64_t bands(int64_t n, int64_t rows, double floats_per_row) {
+  const double wanted = std::max(16.0 / n, rows * floats_per_row / 65536);
+  return std::clamp<int64_t>(static_cast<int64_t>(std::min(wanted, 1e9)), 1, std::max<int64_t>(rows, 1));
+}
+
+static ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Result y, Sizes stride, Sizes padding) {
+  const auto sizes = convolution(x.dimensions(), w.dimensions(), y->dimensions(), stride, padding);
+  if (sizes.has_error()) return sizes.error();
+  const Convolution c = *sizes;
+  if (c.n * c.y_size() == 0) return ffi::Error::Success();
+  const int64_t cut = bands(c.n, c.rows, static_cast<double>(c.stride_down * c.width) * c.in);
+  const int64_t columns = (c.columns - 1) * c.stride_right + c.kernel_width;
+  const int64_t band_rows = ((c.rows + cut - 1) / cut - 1) * c.stride_down + c.kernel_height;
+  const double space_size = static_cast<double>(band_rows) * columns * c.in;
+  const Memory space = memory(space_size * workers(pool, c.n * cut));
+  if (!space) return no_memory();
+  parallel(pool, c.n * cut, [&](int64_t task, int64_t worker) {
+    const int64_t image = task / cut, band = task % cut;
+    const int64_t from = c.rows * band / cut, to = c.rows * (band + 1) / cut;
+    if (from == to) return;
+    const Window in = window(x.typed_data() + image * c.x_size(), c.height, c.width, c.in,
+                             from * c.stride_down - c.top, -c.left, (to - from - 1) * c.stride_down + c.kernel_height,
+                             columns, space.get() + static_cast<int64_t>(space_size) * worker);
+    Plane p{to - from,
+            c.columns,
+            c.kernel_height,
+            c.kernel_width * c.in,
+            c.stride_right * c.in,
+            in.row,
+            c.stride_down * in.row,
+            c.out,
+            c.columns * c.out,
+            c.out};
+    if (c.kernel_height == 1 && p.next_row == p.columns * p.pixel) {  // the rows lie behind each other: one long row
+      p.columns *= p.rows;
+      p.rows = 1;
+    }
+    processor.forward(p, in.start, w.typed_data(), y->typed_data() + image * c.y_size() + from * p.y_row);
+  });
+  return ffi::Error::Success();
+}
+
+// Along one axis, the cells `offset, offset + stride, ...` of x are a convolution of y, with stride 1, by every
+// stride-th cell of the reversed kernel: cell k of it is cell last - k * stride of the kernel, and starts at y[start].
+struct Phase {
+  int64_t cells, kernel, last, start, before;  // before: cells of the kernel in the phases before this one
+
+  Phase(int64_t offset, int64_t size, int64_t kernel_size, int64_t stride, int64_t pad) {
+    const int64_t shifted = offset + pad, residue = ((shifted % stride) + stride) % stride;
+    cells = offset < size ? (size - offset - 1) / stride + 1 : 0;
+    kernel = residue < kernel_size ? (kernel_size - residue - 1) / stride + 1 : 0;
+    last = residue + (kernel - 1) * stride;
+    start = (shifted - residue) / stride - (kernel - 1);
+    before = 0;
+    for (int64_t r = 0; r < std::min(residue, kernel_size); r++) before += (kernel_size - r - 1) / stride + 1;
+  }
+};
+
+static ffi::Error input_gradient(ffi::ThreadPool pool, Array y, Array w, Result x, Sizes stride, Sizes padding) {
+  const auto sizes = convolution(x->dimensions(), w.dimensions(), y.dimensions(), stride, padding);
+  if (sizes.has_error()) return sizes.error();
+  const Convolution c = *sizes;
+  if (c.n * c.x_size() == 0) return ffi::Error::Success();
+  const int64_t down = std::min(c.stride_down, c.height), right = std::min(c.stride_right, c.width);
+  const auto row_phase = [&](int64_t a) { return Phase(a, c.height, c.kernel_height, c.stride_down, c.top); };
+  const auto column_phase = [&](int64_t b) { return Phase(b, c.width, c.kernel_width, c.stride_right, c.left); };
+  const int64_t most_down = (c.height - 1) / c.stride_down + 1, most_right = (c.width - 1) / c.stride_right + 1;
+  const int64_t kernel_down = (c.kernel_height - 1) / c.stride_down + 1;
+  const int64_t kernel_right = (c.kernel_width - 1) / c.stride_right + 1;
+
+  // The kernels of the phases, with in and out changed: each (kernel rows, kernel columns, out, in).
+  const Memory packed = memory(c.w_size());
+  const int64_t cut = bands(c.n, most_down, static_cast<double>(c.columns) * c.out);
+  const double space_size =
+      static_cast<double>((most_down + cut - 1) / cut + kernel_down - 1) * (most_right + kernel_right - 1) * c.out;
+  const Memory space = memory(space_size * workers(pool, c.n * cut));
+  if (!packed || !space) return no_memory();
+  const auto kernel_of = [&](const Phase& a, const Phase& b) {
+    return packed.get() + (a.before * c.kernel_width + a.kernel * b.before) * c.in * c.out;
+  };
+  parallel(pool, down * right, [&](int64_t task, int64_t) {
+    const Phase a = row_phase(task / right), b = column_phase(task % right);
+    float* to = kernel_of(a, b);
+    for (int64_t k = 0; k < a.kernel; k++)
+      for (int64_t l = 0; l < b.kernel; l++, to += c.in * c.out) {
+        const float* from = w.typed_data() + ((a.last - k * c.stride_down) * c.kernel_width + b.last -
+                                              l * c.stride_right) * c.in * c.out;
+        for (int64_t o = 0; o < c.out; o += 16)  // a block at a time, for the cache
+          for (int64_t i = 0; i < c.in; i++)
+            for (int64_t q = o; q < std::min(o + 16, c.out); q++) to[q * c.in + i] = from[i * c.out + q];
+      }
+  });
+  parallel(pool, c.n * cut, [&](int64_t task, int64_t worker) {
+    const int64_t image = task / cut, band = task % cut;
+    float* own = space.get() + static_cast<int64_t>(space_size) * worker;
+    for (int64_t offset_down = 0; offset_down < down; offset_down++)
+      for (int64_t offset_right = 0; offset_right < right; offset_right++) {
+        const Phase a = row_phase(offset_down), b = column_phase(offset_right);
+        const int64_t from = a.cells * band / cut, to = a.cells * (band + 1) / cut;
+        if (from == to) continue;
+        Window in{y.typed_data(), 0};
+        if (a.kernel && b.kernel)
+          in = window(y.typed_data() + image * c.y_size(), c.rows, c.columns, c.out, a.start + from, b.start,
+                      to - from + a.kernel - 1, b.cells + b.kernel - 1, own);
+        const Plane p{to - from,
+                      b.cells,
+                      b.kernel ? a.kernel : 0,
+                      b.kernel * c.out,
+                      c.out,
+                      in.row,
+                      in.row,
+                      c.stride_right * c.in,
+                      c.stride_down * c.width * c.in,
+                      c.in};
+        float* cell = x->typed_data() + image * c.x_size() + (offset_down * c.width + offset_right) * c.in;
+        processor.forward(p, in.start, kernel_of(a, b), cell + from * p.y_row);
+      }
+  });
+  return ffi::Error::Success();
+}
+
+static ffi::Error weight_gradient(ffi::ThreadPool pool, Array x, Array y, Result w, Sizes stride, Sizes padding) {
+  const auto sizes = convolution(x.dimensions(), w->dimensions(), y.dimensions(), stride, padding);
+  if (sizes.has_error()) return sizes.error();
+  const Convolution c = *sizes;
+  const int64_t size = c.w_size();
+  if (size == 0) return ffi::Error::Success();
+  if (c.n * c.y_size() == 0) {
+    std::memset(w->typed_data(), 0, size * sizeof(float));
+    return ffi::Error::Success();
+  }
+  // Groups of images have sums of their own, added up in order at the end: up to 16, and some 4 Mi floats in all.
+  // Where that makes few tasks, the rows of the kernel and panels of its channels are tasks too, and share a sum.
+  const int64_t groups = std::clamp<int64_t>((int64_t{4} << 20) / size, 1, std::min<int64_t>(c.n, 16));
+  const int64_t row_tasks = groups < 16 ? c.kernel_height : 1;
+  const int64_t panels = groups < 16 ? (c.out + 63) / 64 : 1;
+  const int64_t tasks = groups * row_tasks * panels, kernel_rows = c.kernel_height / row_tasks;
+  // Bands of rows whose pixels stay in the first-level cache while the tiles go over them.
+  const int64_t band = std::clamp<int64_t>(6144 / (c.columns * c.out), 1, c.rows);
+  const int64_t columns = (c.columns - 1) * c.stride_right + c.kernel_width;
+  const double space_size =
+      static_cast<double>((band - 1) * c.stride_down + kernel_rows) * columns * c.in;
+  const Memory space = memory(space_size * workers(pool, tasks)), sums = memory(size * (groups - 1));
+  if (!space || !sums) return no_memory();
+  const auto sum_of = [&](int64_t group) { return group ? sums.get() + size * (group - 1) : w->typed_data(); };
+
+  parallel(pool, groups, [&](int64_t group, int64_t) { std::memset(sum_of(group), 0, size * sizeof(float)); });
+  parallel(pool, tasks, [&](int64_t task, int64_t worker) {
+    const int64_t panel = task % panels, part = task / panels % row_tasks, group = task / panels / row_tasks;
+    const int64_t first_row = part * kernel_rows;
+    for (int64_t image = c.n * group / groups; image < c.n * (group + 1) / groups; image++)
+      for (int64_t from = 0; from < c.rows; from += band) {
+        const int64_t rows = std::min(band, c.rows - from);
+        const Window in =
+            window(x.typed_data() + image * c.x_size(), c.height, c.width, c.in,
+                   from * c.stride_down + first_row - c.top, -c.left, (rows - 1) * c.stride_down + kernel_rows,
+                   columns, space.get() + static_cast<int64_t>(space_size) * worker);
+        const Plane p{rows,
+                      c.columns,
+                      kernel_rows,
+                      c.kernel_width * c.in,
+                      c.stride_right * c.in,
+                      in.row,
+                      c.stride_down * in.row,
+                      c.out,
+                      c.columns * c.out,
+                      c.out};
+        processor.weight(p, in.start, sum_of(group) + first_row * p.taps * c.out,
+                         y.typed_data() + image * c.y_size() + from * p.y_row, panel * 64,
+                         panels == 1 ? c.out : std::min(c.out, panel * 64 + 64));
+      }
+  });
+  const int64_t slice = 4096;
+  if (groups > 1)
+    parallel(pool, (size + slice - 1) / slice, [&](int64_t task, int64_t) {
+      const int64_t end = std::min(size, (task + 1) * slice);
+      for (int64_t group = 1; group < groups; group++) {
+        const float* sum = sum_of(group);
+        for (int64_t i = task * slice; i < end; i++) w->typed_data()[i] += sum[i];
+      }
+    });
+  return ffi::Error::Success();
+}
+
+}  // namespace fluxion
+
+#define FLUXION_CONVOLUTION(name, function)                                                      \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, function,                                                  \
+                                ffi::Ffi::Bind()                                                 \
+                                    .Ctx<ffi::ThreadPool>()                                      \
+                                    .Arg<fluxion::Array>()                                       \
+                                    .Arg<fluxion::Array>()                                       \
+                                    .Ret<fluxion::Array>()                                       \
+                                    .Attr<fluxion::Sizes>("stride")                              \
+                                    .Attr<fluxion::Sizes>("padding"))
+FLUXION_CONVOLUTION(fluxion_conv_forward, fluxion::forward);
+FLUXION_CONVOLUTION(fluxion_conv_input_gradient, fluxion::input_gradient);
+FLUXION_CONVOLUTION(fluxion_conv_weight_gradient, fluxion::weight_gradient);
+
+// The instruction set in use, or an empty text where this processor has none that fits.
+extern "C" const char* fluxion_processor() { return fluxion::processor.name; }
