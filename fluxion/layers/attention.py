@@ -198,16 +198,14 @@ class MultiHeadAttention(Layer):
         return self.features is None
 
     def infer(self, shape: tuple[int, ...]) -> None:
-        if len(shape) not in (2, 3):
-            raise ShapeError(f"expected input (batch, length, features) or (length, features), got {shape}.")
+        check_sequence(shape)
         if self.features is None:
             self._build(shape[-1])
 
     def cache(self, batch: int, max_length: int) -> KeyValueCache:
         """An empty cache for `max_length` positions of `batch` sequences."""
-        if self.features is None:
-            raise StateError("cache: the input size is not known yet. Call fx.autosize(model, input_shape) first.")
-        size = self.head_features or self.features // self.num_heads
+        check_cacheable(self)
+        size = self.query.weight.shape[1] // self.num_heads
         shape = whole("cache", "batch", batch), whole("cache", "max_length", max_length), self.key_heads, size
         dtype = self.key.weight.dtype
         return KeyValueCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32))
@@ -286,6 +284,18 @@ class MultiHeadAttention(Layer):
             )
         if len(q) != 3:
             raise ShapeError(f"expected input (batch, length, {features}) with a cache, got {q}. Use x[None].")
+
+
+def check_sequence(shape: tuple[int, ...]) -> None:
+    """ShapeError unless an input of this shape is a sequence or a batch of such."""
+    if len(shape) not in (2, 3):
+        raise ShapeError(f"expected input (batch, length, features) or (length, features), got {shape}.")
+
+
+def check_cacheable(layer: Layer) -> None:
+    """StateError for a layer of which no cache can be made yet."""
+    if layer.unsized:
+        raise StateError("cache: the input size is not known yet. Call fx.autosize(model, input_shape) first.")
 
 
 def split_heads(x: Float[Array, "*batch length features"], heads: int) -> Float[Array, "*batch length heads size"]:

@@ -6,7 +6,6 @@ layer's path is added on the way out.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, DTypeError, ShapeError
+from fluxion.errors import DTypeError, ShapeError
+from fluxion.ops.checks import whole
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Shaped
-
-
-def whole(name: str, what: str, value: Any) -> int:
-    """`value` as a positive `int`; `ArgumentError` if it is none."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise ArgumentError(f"{name}: expected a positive whole number for {what}, got {value!r}.")
-    return number
 
 
 def whole_or_none(name: str, what: str, value: Any) -> int | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fluxion.errors import ArgumentError, ShapeError, StateError
-from fluxion.layers.attention import KeyValueCache, MultiHeadAttention
+from fluxion.errors import ArgumentError, ShapeError
+from fluxion.layers.attention import KeyValueCache, MultiHeadAttention, check_cacheable, check_sequence
 from fluxion.layers.containers import Chain
 from fluxion.layers.dense import Dense
 from fluxion.layers.dropout import Dropout
@@ -141,15 +141,13 @@ class TransformerBlock(Layer):
         return self.features is None
 
     def infer(self, shape: tuple[int, ...]) -> None:
-        if len(shape) not in (2, 3):
-            raise ShapeError(f"expected input (batch, length, features) or (length, features), got {shape}.")
+        check_sequence(shape)
         if self.features is None:
             self._build(shape[-1])
 
     def cache(self, batch: int, max_length: int) -> KeyValueCache:
         """An empty cache for `max_length` positions of `batch` sequences."""
-        if self.features is None:
-            raise StateError("cache: the input size is not known yet. Call fx.autosize(model, input_shape) first.")
+        check_cacheable(self)
         return self.attention.cache(batch, max_length)
 
     def __call__(

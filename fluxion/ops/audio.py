@@ -9,7 +9,6 @@ All is computed in float32 at least; half precision becomes float32.
 from __future__ import annotations
 
 import math
-import operator
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, DTypeError, ShapeError
-from fluxion.ops.checks import host
+from fluxion.ops.checks import host, whole
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Complex, Float
@@ -87,7 +86,7 @@ def stft(
     ((81, 201), 100.0)
     """
     name = "stft"
-    n_fft, hop = _whole(name, "n_fft", n_fft), _hop(name, hop_length, n_fft)
+    n_fft, hop = whole(name, "n_fft", n_fft), _hop(name, hop_length, n_fft)
     x = _signal(name, x)
     weights = _window(name, window, n_fft, x.dtype)
     side = n_fft // 2
@@ -136,7 +135,7 @@ def istft(
     True
     """
     name = "istft"
-    n_fft, hop = _whole(name, "n_fft", n_fft), _hop(name, hop_length, n_fft)
+    n_fft, hop = whole(name, "n_fft", n_fft), _hop(name, hop_length, n_fft)
     spectrum = jnp.asarray(spectrum)
     if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
         raise DTypeError(f"{name}: expected a complex spectrum, as stft gives, got dtype {spectrum.dtype}.")
@@ -148,7 +147,7 @@ def istft(
     count = spectrum.shape[-2]
     most = n_fft + hop * (count - 1)
     start = n_fft // 2 if center else 0
-    stop = most - start if length is None else start + _whole(name, "length", length)
+    stop = most - start if length is None else start + whole(name, "length", length)
     if stop > most or stop <= start:
         raise ArgumentError(
             f"{name}: expected a length between 1 and {most - start}, as far as {count} frames reach, got "
@@ -225,7 +224,7 @@ def melscale_filterbank(
     ((201, 40), True)
     """
     name = "melscale_filterbank"
-    n_freqs, n_mels = _whole(name, "n_freqs", n_freqs), _whole(name, "n_mels", n_mels)
+    n_freqs, n_mels = whole(name, "n_freqs", n_freqs), whole(name, "n_mels", n_mels)
     if not sample_rate > 0:
         raise ArgumentError(f"{name}: expected sample_rate > 0, got {sample_rate!r}.")
     top = sample_rate / 2 if f_max is None else f_max
@@ -382,7 +381,7 @@ def _window(name: str, window: Any, n_fft: int, dtype: Any) -> Array:
 
 
 def _cosine_window(name: str, length: int, periodic: bool, alpha: float, beta: float) -> Array:
-    length = _whole(name, "length", length)
+    length = whole(name, "length", length)
     if length == 1:
         return jnp.ones(1)
     n = np.arange(length) / (length if periodic else length - 1)
@@ -390,14 +389,4 @@ def _cosine_window(name: str, length: int, periodic: bool, alpha: float, beta: f
 
 
 def _hop(name: str, hop_length: int | None, n_fft: int) -> int:
-    return max(n_fft // 4, 1) if hop_length is None else _whole(name, "hop_length", hop_length)
-
-
-def _whole(name: str, what: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise ArgumentError(f"{name}: expected a positive whole number for {what}, got {value!r}.")
-    return number
+    return max(n_fft // 4, 1) if hop_length is None else whole(name, "hop_length", hop_length)

@@ -9,6 +9,7 @@ again on concrete arrays and read the sentence.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import DataError, DTypeError, ShapeError
+from fluxion.errors import ArgumentError, DataError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int
@@ -232,6 +233,17 @@ def logits(name: str, prediction: Any, axis: int) -> Array | float:
             "Leave out the softmax at the end of the model, or use crossentropy."
         )
     return 0.0
+
+
+def whole(name: str, what: str, value: Any) -> int:
+    """`value` as a positive `int`; `ArgumentError` if it is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise ArgumentError(f"{name}: expected a positive whole number for {what}, got {value!r}.")
+    return number
 
 
 def nonempty(name: str, prediction: Array | np.ndarray) -> None:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from fluxion import native
 from fluxion.errors import ArgumentError, ShapeError
-from fluxion.native.convolution import convolution
 from fluxion.ops.windows import (
     MOST_DIMS,
     Padding,
@@ -171,6 +170,8 @@ def _convolve(
     """
     simple = groups == 1 and max(spread) == max(dilation) == 1 and len(stride) <= 2
     if simple and x.dtype == weight.dtype == jnp.float32 and not _divided(x, weight) and native.available():
+        from fluxion.native.convolution import convolution  # here, because it loads Pallas
+
         if len(stride) == 1:  # one row
             y = convolution(x[:, None], weight[None], (1, *stride), ((0, 0), *padding))
             return jnp.squeeze(y, 1)
