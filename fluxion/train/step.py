@@ -389,7 +389,7 @@ class Training:
 
 
 def _all_finite(*arrays: Any) -> Any:
-    """Whether all numbers are finite: a sum of zeros is NaN where one was not, and XLA makes it several times faster."""
+    """Whether all numbers are finite: then zeros times them add up to 0, else to NaN. XLA is quick at sums."""
     return jnp.isfinite(sum(jnp.sum(array * 0) for array in arrays))
 
 

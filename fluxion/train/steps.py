@@ -60,12 +60,16 @@ def feed(data: Iterable[Any]) -> Iterator[Any]:
     """What an epoch consists of: blocks where `data` are a loader or a list over plain arrays, batches otherwise."""
     if in_blocks(data):
         return _blocks(data)
-    return _listed(data) if type(data) in (list, tuple) else iter(data)
+    return _listed(data) if _is_listed(data) else iter(data)
 
 
 def in_blocks(data: Any) -> TypeGuard[DataLoader]:
     """Whether `data` are a loader over plain arrays."""
     return type(data) is DataLoader and data.collate is None and all(map(_is_plain, jax.tree.leaves(data.data)))
+
+
+def _is_listed(data: Any) -> TypeGuard[Sequence[Any]]:
+    return type(data) in (list, tuple)
 
 
 def _is_plain(part: Any) -> bool:
