@@ -10,11 +10,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <string>
 #include <utility>
 
+#include "memory.h"
 #include "parallel.h"
 
 #if !(defined(__x86_64__) && defined(__GNUC__))
@@ -98,18 +97,6 @@ struct Processor {
 };
 static const Processor processor;
 
-// Memory for one call, freed at its end; null where there is none left.
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<float[], Free>;
-
-static Memory memory(double floats) {
-  if (floats > 1e12) return nullptr;
-  const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) / 64 + 1) * 64;
-  return Memory(static_cast<float*>(std::aligned_alloc(64, bytes)));
-}
-
 static ffi::Error no_memory() {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "fluxion convolution: out of memory for working space");
 }
@@ -189,6 +176,7 @@ static ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Result y, Size
   if (sizes.has_error()) return sizes.error();
   const Convolution c = *sizes;
   if (c.n * c.y_size() == 0) return ffi::Error::Success();
+  large_pages(y->untyped_data(), y->size_bytes());
   const int64_t cut = bands(c.n, c.rows, static_cast<double>(c.stride_down * c.width) * c.in);
   const int64_t columns = (c.columns - 1) * c.stride_right + c.kernel_width;
   const int64_t band_rows = ((c.rows + cut - 1) / cut - 1) * c.stride_down + c.kernel_height;
@@ -242,6 +230,7 @@ static ffi::Error input_gradient(ffi::ThreadPool pool, Array y, Array w, Result 
   if (sizes.has_error()) return sizes.error();
   const Convolution c = *sizes;
   if (c.n * c.x_size() == 0) return ffi::Error::Success();
+  large_pages(x->untyped_data(), x->size_bytes());
   const int64_t down = std::min(c.stride_down, c.height), right = std::min(c.stride_right, c.width);
   const auto row_phase = [&](int64_t a) { return Phase(a, c.height, c.kernel_height, c.stride_down, c.top); };
   const auto column_phase = [&](int64_t b) { return Phase(b, c.width, c.kernel_width, c.stride_right, c.left); };
