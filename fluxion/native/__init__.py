@@ -13,7 +13,12 @@ from pathlib import Path
 
 import jax
 
-FUNCTIONS = ("fluxion_conv_forward", "fluxion_conv_input_gradient", "fluxion_conv_weight_gradient")
+FUNCTIONS = (
+    "fluxion_conv_forward",
+    "fluxion_conv_biased",
+    "fluxion_conv_input_gradient",
+    "fluxion_conv_weight_gradient",
+)
 
 
 def available() -> bool:
