@@ -18,6 +18,9 @@ FUNCTIONS = (
     "fluxion_conv_biased",
     "fluxion_conv_input_gradient",
     "fluxion_conv_weight_gradient",
+    "fluxion_max_pool",
+    "fluxion_max_pool_pick",
+    "fluxion_max_pool_place",
 )
 
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
+
+from fluxion.native.lowering import define
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -95,16 +97,10 @@ def _transpose(primitive: Primitive, first: tuple[Primitive, bool], second: tupl
 
 
 def _define(primitive: Primitive, plain: Callable[..., Any], *, folds: bool) -> None:
-    """Shape, evaluation, batching and lowering of a primitive.
+    """Shape, evaluation, batching and lowering of one of them.
 
     `folds`: whether a batch of the first argument alone can become part of its first axis, and so of the result's.
     """
-    native = _native(primitive.name)
-
-    @functools.cache
-    def compiled(**options: Any) -> Callable[..., Any]:
-        return jax.jit(functools.partial(primitive.bind, **options))
-
     def batched(arguments: Any, axes: Any, *, shape: tuple[int, ...], **options: Any) -> tuple[Any, int]:
         (a, *others), (axis, *other_axes) = arguments, axes
         if not folds or any(other is not None for other in other_axes):
@@ -114,19 +110,9 @@ def _define(primitive: Primitive, plain: Callable[..., Any], *, folds: bool) -> 
         flat = primitive.bind(a.reshape(many * n, *a.shape[2:]), *others, shape=(many * n, *shape[1:]), **options)
         return flat.reshape(many, *shape), 0
 
-    lower_plain = mlir.lower_fun(plain, multiple_results=False)
-    lower_native = mlir.lower_fun(native, multiple_results=False)
-
-    def lower_cpu(context: Any, *arrays: Any, **options: Any) -> Any:
-        # A call of C++ cannot be divided among devices; XLA's convolution can.
-        several = getattr(context.module_context.axis_context, "num_devices", 1) != 1
-        return (lower_plain if several else lower_native)(context, *arrays, **options)
-
-    primitive.def_impl(lambda *arrays, **options: compiled(**options)(*arrays))
+    define(primitive, plain, _native(primitive.name))
     primitive.def_abstract_eval(lambda a, *_, shape, **options: jax.core.ShapedArray(shape, a.dtype))
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, lower_plain)
-    mlir.register_lowering(primitive, lower_cpu, platform="cpu")
 
 
 def _biased_jvp(primals: Any, tangents: Any, *, relu: bool, **options: Any) -> tuple[Any, Any]:
