@@ -101,6 +101,7 @@ def _define(primitive: Primitive, plain: Callable[..., Any], *, folds: bool) -> 
 
     `folds`: whether a batch of the first argument alone can become part of its first axis, and so of the result's.
     """
+
     def batched(arguments: Any, axes: Any, *, shape: tuple[int, ...], **options: Any) -> tuple[Any, int]:
         (a, *others), (axis, *other_axes) = arguments, axes
         if not folds or any(other is not None for other in other_axes):

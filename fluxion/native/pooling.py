@@ -71,7 +71,10 @@ def _cells(x: Any, windows: Windows) -> list[Any]:
     down, right = windows.stride
     return [
         jax.lax.slice(
-            x, (0, r, s, 0), (n, r + (rows - 1) * down + 1, s + (columns - 1) * right + 1, channels), (1, down, right, 1)
+            x,
+            (0, r, s, 0),
+            (n, r + (rows - 1) * down + 1, s + (columns - 1) * right + 1, channels),
+            (1, down, right, 1),
         )
         for r, s in itertools.product(*map(range, windows.kernel))
     ]
