@@ -32,10 +32,10 @@ place = Primitive("fluxion_max_pool_place")
 class Windows(NamedTuple):
     """Windows over the two inner axes of an array of this shape."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    shape: tuple[int, int, int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
 
     def counts(self) -> tuple[int, int, int, int]:
         """The shape of the result."""
@@ -81,12 +81,10 @@ def _cells(x: Any, windows: Windows) -> list[Any]:
 
 
 def _plain_pool(x: Any, *, windows: Windows) -> Any:
-    best = places = begun = None
-    inside = _cells(np.ones(windows.shape, bool), windows)
-    for cell, (value, real) in enumerate(zip(_cells(x, windows), inside, strict=True)):
-        if best is None:
-            best, places, begun = value, jnp.zeros(value.shape, jnp.uint8), real
-            continue
+    best, *others = _cells(x, windows)
+    begun, *inside = _cells(np.ones(windows.shape, bool), windows)
+    places = jnp.zeros(best.shape, jnp.uint8)
+    for cell, (value, real) in enumerate(zip(others, inside, strict=True), 1):
         better = real & (~begun | (value > best) | (jnp.isnan(value) & ~jnp.isnan(best)))
         best, places, begun = jnp.where(better, value, best), jnp.where(better, np.uint8(cell), places), begun | real
     return [best, places]
