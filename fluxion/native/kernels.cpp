@@ -3,7 +3,8 @@
 // x is (n, height, width, in), a weight (kernel height, kernel width, in, out), the result y (n, rows, columns, out):
 //   y[n, i, j, o] = sum over r, s, c of x[n, i * stride + r - top, j * stride + s - left, c] * w[r, s, c, o]
 // There are three functions, each linear in both of its arguments and each the transpose of the others: y from x and w,
-// x from y and w, w from x and y. Cells outside of x are zeros that are multiplied, so NaN and infinity pass through.
+// x from y and w, w from x and y; and the first of them with a bias and relu in the same pass. Cells outside of x are
+// zeros that are multiplied, so NaN and infinity pass through.
 //
 // The work is cut by shapes alone, never by the number of threads: a result is the same to the bit on any number.
 
@@ -184,9 +185,10 @@ struct Cut {
   int64_t groups, bands, panels;
 
   Cut(int64_t n, int64_t rows, int64_t columns, double floats_per_row, int64_t channels) {
-    const double wanted = std::max(16.0 / n, rows * floats_per_row / 65536);
-    bands = std::clamp<int64_t>(static_cast<int64_t>(std::min(wanted, 1e9)), 1, std::max<int64_t>(rows, 1));
-    const double fitting = std::min(65536 / std::max(rows * floats_per_row, 1.0), 256.0 / std::max<int64_t>(rows * columns, 1));
+    const double image = std::max(rows * floats_per_row, 1.0), most = 65536;
+    const double wanted = std::min(std::max(16.0 / n, image / most), 1e9);
+    bands = std::clamp<int64_t>(static_cast<int64_t>(wanted), 1, std::max<int64_t>(rows, 1));
+    const double fitting = std::min(most / image, 256.0 / std::max<int64_t>(rows * columns, 1));
     const int64_t together = bands > 1 ? 1 : std::clamp<int64_t>(static_cast<int64_t>(fitting), 1, n);
     groups = (n + together - 1) / together;
     panels = groups * bands < 16 ? (channels + 63) / 64 : 1;

@@ -170,10 +170,10 @@ ffi::ErrorOr<Pooling> pooling(Sizes x, Sizes y, Sizes places, Sizes kernel, Size
                  kernel[0], kernel[1], stride[0], stride[1], padding[0], padding[2]};
 }
 
-// Calls run(image, row) for all rows, several of them a task.
+// Calls run(image, row) for all rows, several of them a task; a row has so many floats.
 template <class Run>
 void for_rows(ffi::ThreadPool& pool, int64_t n, int64_t rows, int64_t floats, Run&& run) {
-  const int64_t lines = n * rows, together = std::clamp<int64_t>(32768 / std::max<int64_t>(floats, 1), 1, std::max<int64_t>(lines, 1));
+  const int64_t lines = n * rows, together = std::max<int64_t>(32768 / std::max<int64_t>(floats, 1), 1);
   parallel(pool, (lines + together - 1) / together, [&](int64_t task, int64_t) {
     for (int64_t line = task * together; line < std::min(lines, (task + 1) * together); line++)
       run(line / rows, line % rows);

@@ -122,15 +122,10 @@ def _native_place(y: Any, places: Any, *, windows: Windows) -> Any:
 # How JAX derives and batches them
 
 
-def _no_tangent(x: Any) -> Any:
-    return ad.Zero(jax.typeof(x).to_tangent_aval())
-
-
 def _pool_jvp(primals: Any, tangents: Any, *, windows: Windows) -> Any:
     y, places = pool.bind(*primals, windows=windows)
-    (dx,) = tangents
-    dy = _no_tangent(y) if isinstance(dx, ad.Zero) else pick.bind(dx, places, windows=windows)
-    return (y, places), (dy, _no_tangent(places))
+    nothing = ad.Zero(jax.typeof(places).to_tangent_aval())
+    return (y, places), (pick.bind(*tangents, places, windows=windows), nothing)
 
 
 def _linear(primitive: Primitive, transpose: Primitive) -> None:
@@ -138,9 +133,7 @@ def _linear(primitive: Primitive, transpose: Primitive) -> None:
 
     def jvp(primals: Any, tangents: Any, *, windows: Windows) -> Any:
         (a, places), (da, _) = primals, tangents
-        out = primitive.bind(a, places, windows=windows)
-        zero = isinstance(da, ad.Zero)
-        return out, _no_tangent(out) if zero else primitive.bind(da, places, windows=windows)
+        return primitive.bind(a, places, windows=windows), primitive.bind(da, places, windows=windows)
 
     def transposed(gradient: Any, a: Any, places: Any, *, windows: Windows) -> Any:
         if isinstance(gradient, ad.Zero):

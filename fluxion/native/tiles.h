@@ -2,7 +2,8 @@
 //
 // kernels.cpp includes this file inside a namespace that defines TARGET (the function attribute naming the instruction
 // set), Vector, Mask, LANES, WIDEST (vectors of channels held at once), tile_height(vectors), and zero, spread, first,
-// load, load_part, store, store_part, multiply_add, largest (where NaN in the second argument passes). There is no include guard on purpose.
+// load, load_part, store, store_part, multiply_add, and largest, where NaN in the second argument passes. There is no
+// include guard on purpose.
 //
 // A tile keeps its results in registers: WIDEST vectors of channels wide and as many rows high as registers allow.
 // Only the last vector of a row of channels is read and written under a mask, so nothing beside an array is touched.
@@ -140,10 +141,10 @@ static void for_tiles(int64_t total, int most, Run&& run) {
 static void forward_plane(const Plane& p, const float* x, const float* w, float* y, int64_t from, int64_t to) {
   for_panels(from, to, [&](int64_t channel, int vectors, Mask last) {
     const int64_t most = PART / (vectors * LANES);  // taps at a time
-    const int64_t rows_at_once = std::clamp<int64_t>(most / std::max<int64_t>(p.taps, 1), 1, std::max<int64_t>(p.kernel_rows, 1));
-    const int64_t cuts = (p.taps + most - 1) / most, parts = std::max<int64_t>(cuts, 1);
+    const int64_t rows_at_once = std::max<int64_t>(most / std::max<int64_t>(p.taps, 1), 1);
+    const int64_t parts = std::max<int64_t>((p.taps + most - 1) / most, 1);  // of each row of the kernel
     int64_t r = 0;
-    do {
+    do {  // once where the kernel has no rows: the sums are zero
       Part part;
       part.kernel_rows = std::min(rows_at_once, p.kernel_rows - r);
       for (int64_t cut = 0; cut < parts; cut++) {

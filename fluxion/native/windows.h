@@ -10,7 +10,8 @@ template <class Run>
 INLINE void for_channels(int64_t channels, Run&& run) {
   int64_t channel = 0;
   for (; channel + LANES <= channels; channel += LANES) run(channel, first(LANES), LANES);
-  if (channel < channels) run(channel, first(static_cast<int>(channels - channel)), static_cast<int>(channels - channel));
+  const int rest = static_cast<int>(channels - channel);
+  if (rest) run(channel, first(rest), rest);
 }
 
 INLINE Vector load_places(const uint8_t* p, int count) {
