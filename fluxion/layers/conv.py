@@ -196,7 +196,7 @@ class Conv(_Convolution):
         self._prepare(kernel, in_channels, out, activation, stride, padding, dilation, groups, flip, bias, init)
 
     def __call__(self, x: Shaped[Array, "n *spatial in"]) -> Float[Array, "n *windows out"]:
-        y = conv(
+        return conv(
             self._given(x),
             self.weight,
             stride=self.stride,
@@ -204,8 +204,9 @@ class Conv(_Convolution):
             dilation=self.dilation,
             groups=self.groups,
             flip=self.flip,
+            bias=self.bias,
+            activation=self.activation,
         )
-        return self.activation(plus(y, self.bias))
 
 
 class DepthwiseConv(Conv):

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import jax
 
-FUNCTIONS = ("fluxion_conv_forward", "fluxion_conv_input_gradient", "fluxion_conv_weight_gradient")
+FUNCTIONS = (
+    "fluxion_conv_forward",
+    "fluxion_conv_biased",
+    "fluxion_conv_input_gradient",
+    "fluxion_conv_weight_gradient",
+    "fluxion_max_pool",
+    "fluxion_max_pool_pick",
+    "fluxion_max_pool_place",
+)
 
 
 def available() -> bool:

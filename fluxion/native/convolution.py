@@ -1,9 +1,10 @@
 """Convolution over two axes as three primitives of JAX, each linear in both of its arguments.
 
 Of `y = forward(x, w)`, `x = input_gradient(y, w)` and `w = weight_gradient(x, y)`, each is the transpose of the other
-two, so that derivatives of any order and direction are made of these three again. On a CPU they are the C++ functions
-of `kernels.cpp`; on other devices, on several at once, and batched over the weights, they are XLA's convolution and
-its transposes.
+two, so that derivatives of any order and direction are made of these three again. A fourth, `biased`, is `forward`
+with a bias and relu in the same pass; its derivative is made of the three too. On a CPU they are the C++ functions of
+`kernels.cpp`; on other devices, on several at once, and batched over the weights, they are XLA's convolution and its
+transposes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
+
+from fluxion.native.lowering import define
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -24,23 +27,37 @@ if TYPE_CHECKING:
     Ends = tuple[tuple[int, int], ...]
 
 forward = Primitive("fluxion_conv_forward")
+biased = Primitive("fluxion_conv_biased")
 input_gradient = Primitive("fluxion_conv_input_gradient")
 weight_gradient = Primitive("fluxion_conv_weight_gradient")
 
 
 def convolution(
-    x: Float[Array, "n height width in"], weight: Float[Array, "down right in out"], stride: Stride, padding: Ends
+    x: Float[Array, "n height width in"],
+    weight: Float[Array, "down right in out"],
+    stride: Stride,
+    padding: Ends,
+    bias: Float[Array, " out"] | None = None,
+    relu: bool = False,
 ) -> Float[Array, "n rows columns out"]:
-    """Cross-correlation of float32 arrays, as `ops.conv` has it; negative padding crops."""
+    """Cross-correlation of float32 arrays, as `ops.conv` has it; negative padding crops. `relu` goes with a bias."""
     windows = tuple(
         max((size + low + high - kernel) // step + 1, 0)
         for size, kernel, step, (low, high) in zip(x.shape[1:3], weight.shape[:2], stride, padding, strict=True)
     )
-    return forward.bind(x, weight, stride=stride, padding=padding, shape=(x.shape[0], *windows, weight.shape[3]))
+    shape = (x.shape[0], *windows, weight.shape[3])
+    if bias is None:
+        return forward.bind(x, weight, stride=stride, padding=padding, shape=shape)
+    return biased.bind(x, weight, bias, stride=stride, padding=padding, shape=shape, relu=relu)
 
 
 def _xla_forward(x: Any, w: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
     return jax.lax.conv_general_dilated(x, w, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _xla_biased(x: Any, w: Any, bias: Any, *, relu: bool, **options: Any) -> Any:
+    y = _xla_forward(x, w, **options) + bias[None, None, None]
+    return jax.nn.relu(y) if relu else y
 
 
 def _xla_input_gradient(y: Any, w: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
@@ -56,9 +73,9 @@ def _xla_weight_gradient(x: Any, y: Any, *, stride: Stride, padding: Ends, shape
 def _native(name: str) -> Callable[..., Any]:
     """The C++ function of that name."""
 
-    def run(a: Any, b: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
-        call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(shape, a.dtype))
-        return call(a, b, stride=np.array(stride, np.int64), padding=np.array(padding, np.int64).ravel())
+    def run(*arrays: Any, stride: Stride, padding: Ends, shape: tuple[int, ...], **options: Any) -> Any:
+        call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(shape, arrays[0].dtype))
+        return call(*arrays, stride=np.array(stride, np.int64), padding=np.array(padding, np.int64).ravel(), **options)
 
     return run
 
@@ -80,43 +97,44 @@ def _transpose(primitive: Primitive, first: tuple[Primitive, bool], second: tupl
 
 
 def _define(primitive: Primitive, plain: Callable[..., Any], *, folds: bool) -> None:
-    """Shape, evaluation, batching and lowering of one of the three.
+    """Shape, evaluation, batching and lowering of one of them.
 
     `folds`: whether a batch of the first argument alone can become part of its first axis, and so of the result's.
     """
-    native = _native(primitive.name)
-
-    @functools.cache
-    def compiled(**options: Any) -> Callable[..., Any]:
-        return jax.jit(lambda a, b: primitive.bind(a, b, **options))
 
     def batched(arguments: Any, axes: Any, *, shape: tuple[int, ...], **options: Any) -> tuple[Any, int]:
-        (a, b), (axis, other) = arguments, axes
-        if not folds or other is not None:
-            return jax.vmap(functools.partial(plain, shape=shape, **options), in_axes=tuple(axes))(a, b), 0
+        (a, *others), (axis, *other_axes) = arguments, axes
+        if not folds or any(other is not None for other in other_axes):
+            return jax.vmap(functools.partial(plain, shape=shape, **options), in_axes=tuple(axes))(*arguments), 0
         a = jax.numpy.moveaxis(a, axis, 0)
         many, n = a.shape[:2]
-        flat = primitive.bind(a.reshape(many * n, *a.shape[2:]), b, shape=(many * n, *shape[1:]), **options)
+        flat = primitive.bind(a.reshape(many * n, *a.shape[2:]), *others, shape=(many * n, *shape[1:]), **options)
         return flat.reshape(many, *shape), 0
 
-    lower_plain = mlir.lower_fun(plain, multiple_results=False)
-    lower_native = mlir.lower_fun(native, multiple_results=False)
-
-    def lower_cpu(context: Any, a: Any, b: Any, **options: Any) -> Any:
-        # A call of C++ cannot be divided among devices; XLA's convolution can.
-        several = getattr(context.module_context.axis_context, "num_devices", 1) != 1
-        return (lower_plain if several else lower_native)(context, a, b, **options)
-
-    primitive.def_impl(lambda a, b, **options: compiled(**options)(a, b))
-    primitive.def_abstract_eval(lambda a, b, *, shape, **_: jax.core.ShapedArray(shape, a.dtype))
+    define(primitive, plain, _native(primitive.name))
+    primitive.def_abstract_eval(lambda a, *_, shape, **options: jax.core.ShapedArray(shape, a.dtype))
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, lower_plain)
-    mlir.register_lowering(primitive, lower_cpu, platform="cpu")
 
 
+def _biased_jvp(primals: Any, tangents: Any, *, relu: bool, **options: Any) -> tuple[Any, Any]:
+    (x, w, bias), (dx, dw, dbias) = primals, tangents
+    y = biased.bind(x, w, bias, relu=relu, **options)
+    terms = []
+    if not isinstance(dx, ad.Zero):
+        terms.append(forward.bind(dx, w, **options))
+    if not isinstance(dw, ad.Zero):
+        terms.append(forward.bind(x, dw, **options))
+    if not isinstance(dbias, ad.Zero):
+        terms.append(jax.numpy.broadcast_to(dbias, y.shape))
+    total = functools.reduce(jax.numpy.add, terms)
+    return y, jax.numpy.where(y > 0, total, 0) if relu else total
+
+
+_define(biased, _xla_biased, folds=True)
 _define(forward, _xla_forward, folds=True)
 _define(input_gradient, _xla_input_gradient, folds=True)
 _define(weight_gradient, _xla_weight_gradient, folds=False)
 _transpose(forward, (input_gradient, True), (weight_gradient, False))
 _transpose(input_gradient, (forward, True), (weight_gradient, True))
 _transpose(weight_gradient, (input_gradient, False), (forward, False))
+ad.primitive_jvps[biased] = _biased_jvp

@@ -3,18 +3,18 @@
 // x is (n, height, width, in), a weight (kernel height, kernel width, in, out), the result y (n, rows, columns, out):
 //   y[n, i, j, o] = sum over r, s, c of x[n, i * stride + r - top, j * stride + s - left, c] * w[r, s, c, o]
 // There are three functions, each linear in both of its arguments and each the transpose of the others: y from x and w,
-// x from y and w, w from x and y. Cells outside of x are zeros that are multiplied, so NaN and infinity pass through.
+// x from y and w, w from x and y; and the first of them with a bias and relu in the same pass. Cells outside of x are
+// zeros that are multiplied, so NaN and infinity pass through.
 //
 // The work is cut by shapes alone, never by the number of threads: a result is the same to the bit on any number.
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <string>
 #include <utility>
 
+#include "memory.h"
 #include "parallel.h"
 
 #if !(defined(__x86_64__) && defined(__GNUC__))
@@ -26,14 +26,24 @@ namespace ffi = xla::ffi;
 
 namespace fluxion {
 
-// One image, or a band of its rows, as the tiles see it; steps are in floats.
+// Some images, or a band of the rows of one, as the tiles see it; steps are in floats.
 struct Plane {
-  int64_t rows, columns;        // of the result
-  int64_t kernel_rows, taps;    // taps: kernel columns * channels in, which lie in one run in a row of x
-  int64_t pixel, row, next_row;  // in x: to the window beside, to the next row of a window, to the windows below
-  int64_t y_pixel, y_row;       // in the result
-  int64_t channels;             // out
+  int64_t images, rows, columns;  // of the result
+  int64_t kernel_rows, taps;      // taps: kernel columns * channels in, which lie in one run in a row of x
+  int64_t pixel, row, next_row, next_image;  // in x: to the window beside, to the next row of a window, to the windows
+                                             // below, to those of the next image
+  int64_t y_pixel, y_row, y_image;           // in the result
+  int64_t channels;                          // out
+  const float* bias;                         // of the channels, or null
+  bool relu;
 };
+
+// A part of the kernel: so many rows and taps, and whether the sums begin and end with it.
+struct Part {
+  int64_t kernel_rows, taps;
+  bool first, last;
+};
+constexpr int64_t PART = 8192;  // floats of the weight in a part
 
 namespace avx512 {
 #define TARGET __attribute__((target("avx512f")))
@@ -50,6 +60,7 @@ INLINE Vector load_part(const float* p, Mask mask) { return _mm512_maskz_loadu_p
 INLINE void store(float* p, Vector value) { _mm512_storeu_ps(p, value); }
 INLINE void store_part(float* p, Vector value, Mask mask) { _mm512_mask_storeu_ps(p, mask, value); }
 INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE Vector largest(Vector a, Vector b) { return _mm512_max_ps(a, b); }
 #include "tiles.h"
 #undef INLINE
 #undef TARGET
@@ -74,6 +85,7 @@ INLINE Vector load_part(const float* p, Mask mask) { return _mm256_maskload_ps(p
 INLINE void store(float* p, Vector value) { _mm256_storeu_ps(p, value); }
 INLINE void store_part(float* p, Vector value, Mask mask) { _mm256_maskstore_ps(p, wide(mask), value); }
 INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE Vector largest(Vector a, Vector b) { return _mm256_max_ps(a, b); }
 #include "tiles.h"
 #undef INLINE
 #undef TARGET
@@ -82,7 +94,7 @@ INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_p
 // The instruction set of this processor, chosen once. FLUXION_NATIVE=avx2 asks for the narrower one.
 struct Processor {
   const char* name = "";
-  void (*forward)(const Plane&, const float*, const float*, float*) = nullptr;
+  void (*forward)(const Plane&, const float*, const float*, float*, int64_t, int64_t) = nullptr;
   void (*weight)(const Plane&, const float*, float*, const float*, int64_t, int64_t) = nullptr;
 
   Processor() {
@@ -97,18 +109,6 @@ struct Processor {
   }
 };
 static const Processor processor;
-
-// Memory for one call, freed at its end; null where there is none left.
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<float[], Free>;
-
-static Memory memory(double floats) {
-  if (floats > 1e12) return nullptr;
-  const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) / 64 + 1) * 64;
-  return Memory(static_cast<float*>(std::aligned_alloc(64, bytes)));
-}
 
 static ffi::Error no_memory() {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "fluxion convolution: out of memory for working space");
@@ -178,47 +178,101 @@ static Window window(const float* image, int64_t height, int64_t width, int64_t 
   return {space, row};
 }
 
-// Into how many bands the rows of each image are cut: some 16 tasks in all, and no more than some 64 Ki floats each.
-static int64_t bands(int64_t n, int64_t rows, double floats_per_row) {
-  const double wanted = std::max(16.0 / n, rows * floats_per_row / 65536);
-  return std::clamp<int64_t>(static_cast<int64_t>(std::min(wanted, 1e9)), 1, std::max<int64_t>(rows, 1));
+// How the images of a batch, the rows of an image and the channels of the result are cut into tasks: some 16 in all or
+// more, with windows of at most some 64 Ki floats, or of a few hundred pixels where images are small, so that a
+// weight is read from far away for many of them.
+struct Cut {
+  int64_t groups, bands, panels;
+
+  Cut(int64_t n, int64_t rows, int64_t columns, double floats_per_row, int64_t channels) {
+    const double image = std::max(rows * floats_per_row, 1.0), most = 65536;
+    const double wanted = std::min(std::max(16.0 / n, image / most), 1e9);
+    bands = std::clamp<int64_t>(static_cast<int64_t>(wanted), 1, std::max<int64_t>(rows, 1));
+    const double fitting = std::min(most / image, 256.0 / std::max<int64_t>(rows * columns, 1));
+    const int64_t together = bands > 1 ? 1 : std::clamp<int64_t>(static_cast<int64_t>(fitting), 1, n);
+    groups = (n + together - 1) / together;
+    panels = groups * bands < 16 ? (channels + 63) / 64 : 1;
+  }
+  int64_t tasks() const { return groups * bands * panels; }
+  int64_t most_images(int64_t n) const { return (n + groups - 1) / groups; }
+};
+
+// One task: images and channels from..to, and which band of the rows.
+struct Task {
+  int64_t image, end_image, band, channel, end_channel;
+
+  Task() = default;
+  Task(const Cut& cut, int64_t number, int64_t n, int64_t channels) {
+    const int64_t group = number / cut.panels % cut.groups, panel = number % cut.panels;
+    band = number / cut.panels / cut.groups;
+    image = n * group / cut.groups, end_image = n * (group + 1) / cut.groups;
+    channel = panel * 64, end_channel = cut.panels == 1 ? channels : std::min(channels, channel + 64);
+  }
+};
+
+// The windows of several images, one behind the other; `next` is from image to image.
+struct Windows {
+  const float* start;
+  int64_t row, next;
+};
+
+static Windows windows(const float* x, const Task& task, int64_t height, int64_t width, int64_t channels, int64_t top,
+                       int64_t left, int64_t rows, int64_t columns, float* space) {
+  const int64_t size = rows * columns * channels, image_size = height * width * channels;
+  Window in{};
+  for (int64_t image = task.image; image < task.end_image; image++) {
+    in = window(x + image * image_size, height, width, channels, top, left, rows, columns,
+                space + (image - task.image) * size);
+    if (image == task.image && in.start != space) return {in.start, in.row, image_size};
+  }
+  return {space, in.row, size};
 }
 
-static ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Result y, Sizes stride, Sizes padding) {
+static ffi::Error forward(ffi::ThreadPool& pool, Array x, Array w, const float* bias, bool relu, Result y, Sizes stride,
+                          Sizes padding) {
   const auto sizes = convolution(x.dimensions(), w.dimensions(), y->dimensions(), stride, padding);
   if (sizes.has_error()) return sizes.error();
   const Convolution c = *sizes;
   if (c.n * c.y_size() == 0) return ffi::Error::Success();
-  const int64_t cut = bands(c.n, c.rows, static_cast<double>(c.stride_down * c.width) * c.in);
+  large_pages(y->untyped_data(), y->size_bytes());
+  const Cut cut(c.n, c.rows, c.columns, static_cast<double>(c.stride_down * c.width) * c.in, c.out);
   const int64_t columns = (c.columns - 1) * c.stride_right + c.kernel_width;
-  const int64_t band_rows = ((c.rows + cut - 1) / cut - 1) * c.stride_down + c.kernel_height;
-  const double space_size = static_cast<double>(band_rows) * columns * c.in;
-  const Memory space = memory(space_size * workers(pool, c.n * cut));
+  const int64_t band_rows = ((c.rows + cut.bands - 1) / cut.bands - 1) * c.stride_down + c.kernel_height;
+  const double space_size = static_cast<double>(band_rows) * columns * c.in * cut.most_images(c.n);
+  const Memory space = memory(space_size * workers(pool, cut.tasks()));
   if (!space) return no_memory();
-  parallel(pool, c.n * cut, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / cut, band = task % cut;
-    const int64_t from = c.rows * band / cut, to = c.rows * (band + 1) / cut;
+  parallel(pool, cut.tasks(), [&](int64_t number, int64_t worker) {
+    const Task task(cut, number, c.n, c.out);
+    const int64_t from = c.rows * task.band / cut.bands, to = c.rows * (task.band + 1) / cut.bands;
     if (from == to) return;
-    const Window in = window(x.typed_data() + image * c.x_size(), c.height, c.width, c.in,
-                             from * c.stride_down - c.top, -c.left, (to - from - 1) * c.stride_down + c.kernel_height,
-                             columns, space.get() + static_cast<int64_t>(space_size) * worker);
-    Plane p{to - from,
-            c.columns,
-            c.kernel_height,
-            c.kernel_width * c.in,
-            c.stride_right * c.in,
-            in.row,
-            c.stride_down * in.row,
-            c.out,
-            c.columns * c.out,
-            c.out};
+    const Windows in = windows(x.typed_data(), task, c.height, c.width, c.in, from * c.stride_down - c.top, -c.left,
+                               (to - from - 1) * c.stride_down + c.kernel_height, columns,
+                               space.get() + static_cast<int64_t>(space_size) * worker);
+    Plane p{};
+    p.images = task.end_image - task.image, p.rows = to - from, p.columns = c.columns;
+    p.kernel_rows = c.kernel_height, p.taps = c.kernel_width * c.in;
+    p.pixel = c.stride_right * c.in, p.row = in.row, p.next_row = c.stride_down * in.row, p.next_image = in.next;
+    p.y_pixel = c.out, p.y_row = c.columns * c.out, p.y_image = c.y_size();
+    p.channels = c.out, p.bias = bias, p.relu = relu;
     if (c.kernel_height == 1 && p.next_row == p.columns * p.pixel) {  // the rows lie behind each other: one long row
       p.columns *= p.rows;
       p.rows = 1;
     }
-    processor.forward(p, in.start, w.typed_data(), y->typed_data() + image * c.y_size() + from * p.y_row);
+    processor.forward(p, in.start, w.typed_data(), y->typed_data() + task.image * c.y_size() + from * p.y_row,
+                      task.channel, task.end_channel);
   });
   return ffi::Error::Success();
+}
+
+static ffi::Error linear_forward(ffi::ThreadPool pool, Array x, Array w, Result y, Sizes stride, Sizes padding) {
+  return forward(pool, x, w, nullptr, false, y, stride, padding);
+}
+
+static ffi::Error biased_forward(ffi::ThreadPool pool, Array x, Array w, Array bias, Result y, Sizes stride,
+                                 Sizes padding, bool relu) {
+  if (bias.dimensions().size() != 1 || w.dimensions().size() != 4 || bias.dimensions()[0] != w.dimensions()[3])
+    return ffi::Error::InvalidArgument("fluxion convolution: expected a bias per channel");
+  return forward(pool, x, w, bias.typed_data(), relu, y, stride, padding);
 }
 
 // Along one axis, the cells `offset, offset + stride, ...` of x are a convolution of y, with stride 1, by every
@@ -242,6 +296,7 @@ static ffi::Error input_gradient(ffi::ThreadPool pool, Array y, Array w, Result 
   if (sizes.has_error()) return sizes.error();
   const Convolution c = *sizes;
   if (c.n * c.x_size() == 0) return ffi::Error::Success();
+  large_pages(x->untyped_data(), x->size_bytes());
   const int64_t down = std::min(c.stride_down, c.height), right = std::min(c.stride_right, c.width);
   const auto row_phase = [&](int64_t a) { return Phase(a, c.height, c.kernel_height, c.stride_down, c.top); };
   const auto column_phase = [&](int64_t b) { return Phase(b, c.width, c.kernel_width, c.stride_right, c.left); };
@@ -251,10 +306,10 @@ static ffi::Error input_gradient(ffi::ThreadPool pool, Array y, Array w, Result 
 
   // The kernels of the phases, with in and out changed: each (kernel rows, kernel columns, out, in).
   const Memory packed = memory(c.w_size());
-  const int64_t cut = bands(c.n, most_down, static_cast<double>(c.columns) * c.out);
-  const double space_size =
-      static_cast<double>((most_down + cut - 1) / cut + kernel_down - 1) * (most_right + kernel_right - 1) * c.out;
-  const Memory space = memory(space_size * workers(pool, c.n * cut));
+  const Cut cut(c.n, most_down, most_right, static_cast<double>(c.columns) * c.out, c.in);
+  const double space_size = static_cast<double>((most_down + cut.bands - 1) / cut.bands + kernel_down - 1) *
+                            (most_right + kernel_right - 1) * c.out * cut.most_images(c.n);
+  const Memory space = memory(space_size * workers(pool, cut.tasks()));
   if (!packed || !space) return no_memory();
   const auto kernel_of = [&](const Phase& a, const Phase& b) {
     return packed.get() + (a.before * c.kernel_width + a.kernel * b.before) * c.in * c.out;
@@ -271,30 +326,26 @@ static ffi::Error input_gradient(ffi::ThreadPool pool, Array y, Array w, Result 
             for (int64_t q = o; q < std::min(o + 16, c.out); q++) to[q * c.in + i] = from[i * c.out + q];
       }
   });
-  parallel(pool, c.n * cut, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / cut, band = task % cut;
+  parallel(pool, cut.tasks(), [&](int64_t number, int64_t worker) {
+    const Task task(cut, number, c.n, c.in);
     float* own = space.get() + static_cast<int64_t>(space_size) * worker;
     for (int64_t offset_down = 0; offset_down < down; offset_down++)
       for (int64_t offset_right = 0; offset_right < right; offset_right++) {
         const Phase a = row_phase(offset_down), b = column_phase(offset_right);
-        const int64_t from = a.cells * band / cut, to = a.cells * (band + 1) / cut;
+        const int64_t from = a.cells * task.band / cut.bands, to = a.cells * (task.band + 1) / cut.bands;
         if (from == to) continue;
-        Window in{y.typed_data(), 0};
+        Windows in{y.typed_data(), 0, 0};
         if (a.kernel && b.kernel)
-          in = window(y.typed_data() + image * c.y_size(), c.rows, c.columns, c.out, a.start + from, b.start,
-                      to - from + a.kernel - 1, b.cells + b.kernel - 1, own);
-        const Plane p{to - from,
-                      b.cells,
-                      b.kernel ? a.kernel : 0,
-                      b.kernel * c.out,
-                      c.out,
-                      in.row,
-                      in.row,
-                      c.stride_right * c.in,
-                      c.stride_down * c.width * c.in,
-                      c.in};
-        float* cell = x->typed_data() + image * c.x_size() + (offset_down * c.width + offset_right) * c.in;
-        processor.forward(p, in.start, kernel_of(a, b), cell + from * p.y_row);
+          in = windows(y.typed_data(), task, c.rows, c.columns, c.out, a.start + from, b.start,
+                       to - from + a.kernel - 1, b.cells + b.kernel - 1, own);
+        Plane p{};
+        p.images = task.end_image - task.image, p.rows = to - from, p.columns = b.cells;
+        p.kernel_rows = b.kernel ? a.kernel : 0, p.taps = b.kernel * c.out;
+        p.pixel = c.out, p.row = p.next_row = in.row, p.next_image = in.next;
+        p.y_pixel = c.stride_right * c.in, p.y_row = c.stride_down * c.width * c.in, p.y_image = c.x_size();
+        p.channels = c.in;
+        float* cell = x->typed_data() + task.image * c.x_size() + (offset_down * c.width + offset_right) * c.in;
+        processor.forward(p, in.start, kernel_of(a, b), cell + from * p.y_row, task.channel, task.end_channel);
       }
   });
   return ffi::Error::Success();
@@ -316,38 +367,35 @@ static ffi::Error weight_gradient(ffi::ThreadPool pool, Array x, Array y, Result
   const int64_t row_tasks = groups < 16 ? c.kernel_height : 1;
   const int64_t panels = groups < 16 ? (c.out + 63) / 64 : 1;
   const int64_t tasks = groups * row_tasks * panels, kernel_rows = c.kernel_height / row_tasks;
-  // Bands of rows whose pixels stay in the first-level cache while the tiles go over them.
-  const int64_t band = std::clamp<int64_t>(6144 / (c.columns * c.out), 1, c.rows);
+  // Bands of rows, or a few small images, whose pixels stay in the first-level cache while the tiles go over them.
+  const int64_t fitting = 6144 / (c.columns * std::min<int64_t>(c.out, 64));
+  const int64_t band = std::clamp<int64_t>(fitting, 1, c.rows), together = std::max<int64_t>(fitting / c.rows, 1);
   const int64_t columns = (c.columns - 1) * c.stride_right + c.kernel_width;
-  const double space_size =
-      static_cast<double>((band - 1) * c.stride_down + kernel_rows) * columns * c.in;
+  const double space_size = static_cast<double>((band - 1) * c.stride_down + kernel_rows) * columns * c.in * together;
   const Memory space = memory(space_size * workers(pool, tasks)), sums = memory(size * (groups - 1));
   if (!space || !sums) return no_memory();
   const auto sum_of = [&](int64_t group) { return group ? sums.get() + size * (group - 1) : w->typed_data(); };
 
   parallel(pool, groups, [&](int64_t group, int64_t) { std::memset(sum_of(group), 0, size * sizeof(float)); });
-  parallel(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t panel = task % panels, part = task / panels % row_tasks, group = task / panels / row_tasks;
-    const int64_t first_row = part * kernel_rows;
-    for (int64_t image = c.n * group / groups; image < c.n * (group + 1) / groups; image++)
+  parallel(pool, tasks, [&](int64_t number, int64_t worker) {
+    const int64_t panel = number % panels, part = number / panels % row_tasks, group = number / panels / row_tasks;
+    const int64_t first_row = part * kernel_rows, end = c.n * (group + 1) / groups;
+    Task task{};
+    for (task.image = c.n * group / groups; task.image < end; task.image = task.end_image)
       for (int64_t from = 0; from < c.rows; from += band) {
+        task.end_image = std::min(end, task.image + together);
         const int64_t rows = std::min(band, c.rows - from);
-        const Window in =
-            window(x.typed_data() + image * c.x_size(), c.height, c.width, c.in,
-                   from * c.stride_down + first_row - c.top, -c.left, (rows - 1) * c.stride_down + kernel_rows,
-                   columns, space.get() + static_cast<int64_t>(space_size) * worker);
-        const Plane p{rows,
-                      c.columns,
-                      kernel_rows,
-                      c.kernel_width * c.in,
-                      c.stride_right * c.in,
-                      in.row,
-                      c.stride_down * in.row,
-                      c.out,
-                      c.columns * c.out,
-                      c.out};
+        const Windows in = windows(x.typed_data(), task, c.height, c.width, c.in,
+                                   from * c.stride_down + first_row - c.top, -c.left,
+                                   (rows - 1) * c.stride_down + kernel_rows, columns,
+                                   space.get() + static_cast<int64_t>(space_size) * worker);
+        Plane p{};
+        p.images = task.end_image - task.image, p.rows = rows, p.columns = c.columns;
+        p.kernel_rows = kernel_rows, p.taps = c.kernel_width * c.in;
+        p.pixel = c.stride_right * c.in, p.row = in.row, p.next_row = c.stride_down * in.row, p.next_image = in.next;
+        p.y_pixel = p.channels = c.out, p.y_row = c.columns * c.out, p.y_image = c.y_size();
         processor.weight(p, in.start, sum_of(group) + first_row * p.taps * c.out,
-                         y.typed_data() + image * c.y_size() + from * p.y_row, panel * 64,
+                         y.typed_data() + task.image * c.y_size() + from * p.y_row, panel * 64,
                          panels == 1 ? c.out : std::min(c.out, panel * 64 + 64));
       }
   });
@@ -365,18 +413,17 @@ static ffi::Error weight_gradient(ffi::ThreadPool pool, Array x, Array y, Result
 
 }  // namespace fluxion
 
-#define FLUXION_CONVOLUTION(name, function)                                                      \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, function,                                                  \
-                                ffi::Ffi::Bind()                                                 \
-                                    .Ctx<ffi::ThreadPool>()                                      \
-                                    .Arg<fluxion::Array>()                                       \
-                                    .Arg<fluxion::Array>()                                       \
-                                    .Ret<fluxion::Array>()                                       \
-                                    .Attr<fluxion::Sizes>("stride")                              \
-                                    .Attr<fluxion::Sizes>("padding"))
-FLUXION_CONVOLUTION(fluxion_conv_forward, fluxion::forward);
-FLUXION_CONVOLUTION(fluxion_conv_input_gradient, fluxion::input_gradient);
-FLUXION_CONVOLUTION(fluxion_conv_weight_gradient, fluxion::weight_gradient);
+#define FLUXION_ARRAYS() \
+  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<fluxion::Array>().Arg<fluxion::Array>()
+#define FLUXION_CONVOLUTION(arrays) \
+  arrays.Ret<fluxion::Array>().Attr<fluxion::Sizes>("stride").Attr<fluxion::Sizes>("padding")
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fluxion_conv_forward, fluxion::linear_forward, FLUXION_CONVOLUTION(FLUXION_ARRAYS()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fluxion_conv_biased, fluxion::biased_forward,
+                              FLUXION_CONVOLUTION(FLUXION_ARRAYS().Arg<fluxion::Array>()).Attr<bool>("relu"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fluxion_conv_input_gradient, fluxion::input_gradient,
+                              FLUXION_CONVOLUTION(FLUXION_ARRAYS()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fluxion_conv_weight_gradient, fluxion::weight_gradient,
+                              FLUXION_CONVOLUTION(FLUXION_ARRAYS()));
 
 // The instruction set in use, or an empty text where this processor has none that fits.
 extern "C" const char* fluxion_processor() { return fluxion::processor.name; }

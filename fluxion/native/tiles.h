@@ -2,25 +2,40 @@
 //
 // kernels.cpp includes this file inside a namespace that defines TARGET (the function attribute naming the instruction
 // set), Vector, Mask, LANES, WIDEST (vectors of channels held at once), tile_height(vectors), and zero, spread, first,
-// load, load_part, store, store_part, multiply_add. There is no include guard on purpose.
+// load, load_part, store, store_part, multiply_add, and largest, where NaN in the second argument passes. There is no
+// include guard on purpose.
 //
 // A tile keeps its results in registers: WIDEST vectors of channels wide and as many rows high as registers allow.
 // Only the last vector of a row of channels is read and written under a mask, so nothing beside an array is touched.
 
-// y[m][channels] = sum over r, t of x[m * pixel + r * row + t] * w[r * taps + t][channels]
+// y[m][channels] = sum over r, t of x[m * pixel + r * row + t] * w[r * taps + t][channels], for a part of the r and t:
+// the first part starts from the bias, the others add to y, the last one applies relu if it is asked for.
 template <int VECTORS, int ROWS>
-TARGET static void forward_tile(const Plane& p, const float* x, const float* w, float* y, Mask last) {
+TARGET static void forward_tile(const Plane& p, const Part& part, const float* x, const float* w, const float* bias,
+                                float* y, Mask last) {
   Vector sum[ROWS][VECTORS];
+  const float* start = part.first ? bias : y;
+  const int64_t step = part.first ? 0 : p.y_pixel;
+  if (start) {
 #pragma GCC unroll 16
-  for (int m = 0; m < ROWS; m++)
+    for (int m = 0; m < ROWS; m++) {
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) sum[m][v] = zero();
-  for (int64_t r = 0; r < p.kernel_rows; r++, x += p.row)
-    for (int64_t t = 0; t < p.taps; t++, w += p.channels) {
+      for (int v = 0; v < VECTORS - 1; v++) sum[m][v] = load(start + m * step + v * LANES);
+      sum[m][VECTORS - 1] = load_part(start + m * step + (VECTORS - 1) * LANES, last);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int m = 0; m < ROWS; m++)
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++) sum[m][v] = zero();
+  }
+  for (int64_t r = 0; r < part.kernel_rows; r++, x += p.row, w += p.taps * p.channels) {
+    const float* weights = w;
+    for (int64_t t = 0; t < part.taps; t++, weights += p.channels) {
       Vector weight[VECTORS];
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS - 1; v++) weight[v] = load(w + v * LANES);
-      weight[VECTORS - 1] = load_part(w + (VECTORS - 1) * LANES, last);
+      for (int v = 0; v < VECTORS - 1; v++) weight[v] = load(weights + v * LANES);
+      weight[VECTORS - 1] = load_part(weights + (VECTORS - 1) * LANES, last);
 #pragma GCC unroll 16
       for (int m = 0; m < ROWS; m++) {
         const Vector cell = spread(x[m * p.pixel + t]);
@@ -28,6 +43,13 @@ TARGET static void forward_tile(const Plane& p, const float* x, const float* w, 
         for (int v = 0; v < VECTORS; v++) sum[m][v] = multiply_add(cell, weight[v], sum[m][v]);
       }
     }
+  }
+  if (part.last && p.relu) {
+#pragma GCC unroll 16
+    for (int m = 0; m < ROWS; m++)
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++) sum[m][v] = largest(zero(), sum[m][v]);
+  }
 #pragma GCC unroll 16
   for (int m = 0; m < ROWS; m++, y += p.y_pixel) {
 #pragma GCC unroll 4
@@ -46,8 +68,9 @@ TARGET static void weight_tile(const Plane& p, const float* x, float* w, const f
     for (int v = 0; v < VECTORS - 1; v++) sum[t][v] = load(w + t * p.channels + v * LANES);
     sum[t][VECTORS - 1] = load_part(w + t * p.channels + (VECTORS - 1) * LANES, last);
   }
-  for (int64_t i = 0; i < p.rows; i++) {
-    const float *cell = x + i * p.next_row, *gradient = y + i * p.y_row;
+  for (int64_t line = 0; line < p.images * p.rows; line++) {
+    const int64_t image = line / p.rows, i = line % p.rows;
+    const float *cell = x + image * p.next_image + i * p.next_row, *gradient = y + image * p.y_image + i * p.y_row;
     for (int64_t j = 0; j < p.columns; j++, cell += p.pixel, gradient += p.y_pixel) {
       Vector channels[VECTORS];
 #pragma GCC unroll 4
@@ -71,7 +94,8 @@ TARGET static void weight_tile(const Plane& p, const float* x, float* w, const f
 
 // The compiled tiles, by vectors and rows.
 struct Tiles {
-  void (*forward[WIDEST + 1][17])(const Plane&, const float*, const float*, float*, Mask) = {};
+  void (*forward[WIDEST + 1][17])(const Plane&, const Part&, const float*, const float*, const float*, float*,
+                                  Mask) = {};
   void (*weight[WIDEST + 1][17])(const Plane&, const float*, float*, const float*, Mask) = {};
 
   Tiles() { fill(std::make_integer_sequence<int, WIDEST>()); }
@@ -112,13 +136,33 @@ static void for_tiles(int64_t total, int most, Run&& run) {
   }
 }
 
-static void forward_plane(const Plane& p, const float* x, const float* w, float* y) {
-  for_panels(0, p.channels, [&](int64_t channel, int vectors, Mask last) {
-    for (int64_t i = 0; i < p.rows; i++)
-      for_tiles(p.columns, tile_height(vectors), [&](int64_t j, int rows) {
-        tiles.forward[vectors][rows](p, x + i * p.next_row + j * p.pixel, w + channel,
-                                     y + i * p.y_row + j * p.y_pixel + channel, last);
-      });
+// The channels from..to of a plane. A part of the kernel at a time, so that its weights stay in the first-level cache
+// while the tiles go over the plane.
+static void forward_plane(const Plane& p, const float* x, const float* w, float* y, int64_t from, int64_t to) {
+  for_panels(from, to, [&](int64_t channel, int vectors, Mask last) {
+    const int64_t most = PART / (vectors * LANES);  // taps at a time
+    const int64_t rows_at_once = std::max<int64_t>(most / std::max<int64_t>(p.taps, 1), 1);
+    const int64_t parts = std::max<int64_t>((p.taps + most - 1) / most, 1);  // of each row of the kernel
+    int64_t r = 0;
+    do {  // once where the kernel has no rows: the sums are zero
+      Part part;
+      part.kernel_rows = std::min(rows_at_once, p.kernel_rows - r);
+      for (int64_t cut = 0; cut < parts; cut++) {
+        const int64_t tap = p.taps * cut / parts;
+        part.taps = p.taps * (cut + 1) / parts - tap;
+        part.first = r == 0 && cut == 0;
+        part.last = r + part.kernel_rows == p.kernel_rows && cut == parts - 1;
+        const float *cells = x + r * p.row + tap, *weights = w + (r * p.taps + tap) * p.channels + channel;
+        for (int64_t image = 0; image < p.images; image++)
+          for (int64_t i = 0; i < p.rows; i++)
+            for_tiles(p.columns, tile_height(vectors), [&](int64_t j, int rows) {
+              tiles.forward[vectors][rows](p, part, cells + image * p.next_image + i * p.next_row + j * p.pixel,
+                                           weights, p.bias ? p.bias + channel : nullptr,
+                                           y + image * p.y_image + i * p.y_row + j * p.y_pixel + channel, last);
+            });
+      }
+      r += part.kernel_rows;
+    } while (r < p.kernel_rows);
   });
 }
 

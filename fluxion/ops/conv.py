@@ -6,7 +6,7 @@ their arguments; `_convolve` gets everything resolved and is the one place where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from fluxion import native
 from fluxion.errors import ArgumentError, ShapeError
+from fluxion.ops.activations import identity, relu
 from fluxion.ops.windows import (
     MOST_DIMS,
     Padding,
@@ -40,11 +41,14 @@ def conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     flip: bool = False,
+    bias: Shaped[Array, " out"] | None = None,
+    activation: Callable[[Array], Array] = identity,
 ) -> Float[Array, "n *windows out"]:
     """Cross-correlation: at each place of the window, the sum of the cells under it times `weight`.
 
     `y[n, p, o] = sum over k and i of x[n, p * stride + k * dilation - low, i] * weight[k, i, o]`, where `p` and `k`
-    stand for one index per spatial axis, `low` is the padding before the axis, and cells outside of `x` are 0.
+    stand for one index per spatial axis, `low` is the padding before the axis, and cells outside of `x` are 0. The
+    result is `activation(y + bias)`.
 
     Shapes: `x` is `(batch, *spatial, in)`, `weight` `(*kernel, in // groups, out)`, the result `(batch, *windows, out)`
     with `(size + low + high - (kernel - 1) * dilation - 1) // stride + 1` windows along each axis.
@@ -57,6 +61,8 @@ def conv(
       dilation: cells from one cell of the kernel to the next, a number or one per axis.
       groups: channels in and out fall into so many groups, each output seeing the inputs of its group only.
       flip: whether the kernel is reversed along its spatial axes: the convolution of the textbooks, and of Flux.
+      bias: a number per channel out, or None.
+      activation: function applied to the result. On a CPU `fx.relu` and the bias cost no pass of their own.
 
     Errors: ShapeError for arrays that do not fit, or a kernel larger than the padded input. The numbers are those of
     `torch.nn.functional.conv1d`, `conv2d` and `conv3d`.
@@ -79,7 +85,11 @@ def conv(
     window_counts(x.shape[1:-1], kernel, strides, pairs, dilations)
     if flip:
         weight = jnp.flip(weight, range(dims))
-    return _convolve(x, weight, strides, pairs, (1,) * dims, dilations, groups)
+    if bias is not None:
+        bias = jnp.asarray(bias)
+        if bias.shape != (out,):
+            raise ShapeError(f"expected a bias ({out},), a number per channel out, got {bias.shape}.")
+    return _convolve(x, weight, strides, pairs, (1,) * dims, dilations, groups, bias, activation)
 
 
 def conv_transpose(
@@ -162,6 +172,8 @@ def _convolve(
     spread: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
+    bias: Array | None = None,
+    activation: Callable[[Array], Array] = identity,
 ) -> Array:
     """Cross-correlation with everything resolved; the cells of `x` are `spread` apart, with zeros between them.
 
@@ -172,21 +184,28 @@ def _convolve(
     if simple and x.dtype == weight.dtype == jnp.float32 and not _divided(x, weight) and native.available():
         from fluxion.native.convolution import convolution  # here, because it loads Pallas
 
-        if len(stride) == 1:  # one row
-            y = convolution(x[:, None], weight[None], (1, *stride), ((0, 0), *padding))
-            return jnp.squeeze(y, 1)
-        return convolution(x, weight, stride, padding)
-    spatial = "DHW"[-len(stride) :]
-    return jax.lax.conv_general_dilated(
-        x,
-        weight,
-        stride,
-        padding,
-        spread,
-        dilation,
-        (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
-        groups,
-    )
+        fused = bias is not None and bias.dtype == jnp.float32 and not _divided(bias)
+        rectified = fused and activation is relu
+        row = len(stride) == 1
+        if row:
+            x, weight, stride, padding = x[:, None], weight[None], (1, *stride), ((0, 0), *padding)
+        y = convolution(x, weight, stride, padding, bias if fused else None, rectified)
+        if row:
+            y = jnp.squeeze(y, 1)
+        bias, activation = None if fused else bias, identity if rectified else activation
+    else:
+        spatial = "DHW"[-len(stride) :]
+        y = jax.lax.conv_general_dilated(
+            x,
+            weight,
+            stride,
+            padding,
+            spread,
+            dilation,
+            (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+            groups,
+        )
+    return activation(y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - 1)))
 
 
 def _divided(*arrays: Array) -> bool:

@@ -99,6 +99,7 @@ def test_result_and_gradients_at_any_size(n, size, channels, kernel, stride, pad
     [
         (1, (97, 130), (3, 3), (33, 20), (1, 1)),  # one large image, cut into bands
         (2, (7, 7), (3, 3), (300, 530), (2, 1)),  # a weight too large for a sum per group of images
+        (11, (4, 4), (3, 3), (70, 130), (1, 1)),  # several small images at a time, panels of channels
         (40, (6, 5), (1, 1), (64, 50), (1, 1)),  # rows that lie behind each other
         (3, (8, 8), (1, 2), (5, 6), (3, 4)),  # strides beyond the kernel: cells of x that are never seen
         (2, (3, 2), (2, 2), (4, 3), (7, 9)),  # and beyond x
@@ -131,6 +132,54 @@ def test_second_derivatives_and_forward_mode(stride):
 
     ours, reference = (jax.jit(partial(all_orders, f))(x, weight) for f in (convolution, plain))
     jax.tree.map(assert_close, ours, reference)
+
+
+@needs_library
+@pytest.mark.parametrize("relu", [False, True])
+def test_bias_and_relu_in_the_same_pass(relu):
+    x, weight, bias = normal(3, 2, 6, 5, 3), normal(3, 2, 3, 20, seed=1), normal(20, seed=2)
+    x = x.at[0, 1, 2, 2, 0].set(jnp.nan)
+    options = ((2, 1), ((1, 0), (0, 2)))
+    tangents = (normal(2, 6, 5, 3, seed=3), normal(3, 2, 3, 20, seed=4), normal(20, seed=5))
+
+    def reference(x, w, b):
+        y = plain(x, w, *options) + b[None, None, None]
+        return jax.nn.relu(y) if relu else y
+
+    def ours(x, w, b):
+        return convolution(x, w, *options, b, relu)
+
+    def all_orders(function, x, w, b):
+        def loss(x, w, b):
+            return jnp.sum(jnp.sin(function(x, w, b)))
+
+        gradient = jax.grad(loss, (0, 1, 2))
+        return (
+            function(x, w, b),
+            gradient(x, w, b),
+            jax.jvp(gradient, (x, w, b), tangents)[1],
+            jax.grad(loss, 2)(x, w, b),
+        )
+
+    for axes, arguments in [
+        ((0, None, None), (x, weight, bias)),
+        ((None, None, 0), (x[1], weight, bias[None] + jnp.eye(3, 20))),
+    ]:
+        a, b = (jax.jit(jax.vmap(partial(all_orders, f), in_axes=axes))(*arguments) for f in (ours, reference))
+        jax.tree.map(assert_close, jax.tree.map(jnp.nan_to_num, a), jax.tree.map(jnp.nan_to_num, b))
+        jax.tree.map(np.testing.assert_array_equal, *(jax.tree.map(jnp.isnan, both) for both in (a, b)))
+
+
+@needs_library
+def test_layers_take_bias_and_relu_along():
+    layer = fx.Conv((3, 3), 4, 6, fx.relu)
+    assert "relu=True" in str(jax.make_jaxpr(layer)(normal(1, 8, 8, 4)))
+    x, weight, bias = normal(1, 8, 4), normal(3, 4, 6), normal(6, seed=1)
+    together = fx.conv(x, weight, bias=bias, activation=fx.relu)
+    np.testing.assert_array_equal(together, fx.relu(fx.conv(x, weight, bias=bias, activation=lambda y: y)))
+    assert_close(together, fx.relu(fx.conv(x, weight) + bias[None, None]))
+    with pytest.raises(fx.ShapeError, match="bias \\(6,\\)"):
+        fx.conv(x, weight, bias=bias[:1])
 
 
 @needs_library
@@ -239,7 +288,8 @@ from fluxion import native
 x = jnp.sin(jnp.arange(19 * 9 * 8 * 5, dtype=jnp.float32)).reshape(19, 9, 8, 5)
 w = jnp.cos(jnp.arange(3 * 3 * 5 * 21, dtype=jnp.float32)).reshape(3, 3, 5, 21)
 y, back = jax.vjp(lambda x, w: fx.conv(x, w, stride=(1, 2), padding=1), x, w)
-arrays = [y, *back(y)]
+pooled, down = jax.vjp(lambda y: fx.max_pool(y, 3, stride=2, padding=1), y)
+arrays = [y, *back(y), pooled, *down(pooled)]
 print(native.status(), hashlib.sha256(b"".join(bytes(a) for a in jax.device_get(arrays))).hexdigest())
 print(*(f"{float(jnp.sum(jnp.abs(a))):.2f}" for a in arrays))
 """
