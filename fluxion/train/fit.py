@@ -25,7 +25,7 @@ from fluxion.train.evaluate import Metrics, batch_length, evaluate, is_arrays, i
 from fluxion.train.history import History
 from fluxion.train.progress import Progress
 from fluxion.train.step import Objective, Training, as_arguments, as_batch
-from fluxion.train.steps import Block, feed, in_blocks
+from fluxion.train.steps import CALL_SECONDS, Block, epochs_at_once, epochs_block, feed, in_blocks
 from fluxion.transform.randomness import next_seed
 from fluxion.transform.sizes import autosize
 from fluxion.tree.model import first_unsized
@@ -94,8 +94,7 @@ def fit(
         with Progress(epochs, _length(batches), enabled=progress) as display:
             followers.on_fit_begin(context)
             while context.epoch < epochs and not context.stopping:
-                context.epoch += 1
-                run.epoch(batches, held_out, batch_size, display)
+                run.epochs(batches, held_out, batch_size, display)
             followers.on_fit_end(context)
     except BaseException as error:
         context.error = error
@@ -118,12 +117,20 @@ class _Run:
         self.check = check
         self.kept: Training | None = None  # that of the epoch before, where nobody can have changed the model since
 
-    def epoch(self, batches: Iterable[Any], held_out: Any, batch_size: int | None, display: Progress) -> None:
+    def epochs(self, batches: Iterable[Any], held_out: Any, batch_size: int | None, display: Progress) -> None:
+        """The next epoch; or several short ones, where nothing but steps happens to the model in this run."""
         context = self.context
+        alone = held_out is None and not self.callbacks.all
+        if alone and in_blocks(batches):
+            most = min(epochs_at_once(batches), context.epochs)
+            if most > 1:
+                self.short_epochs(batches, most, display)
+                return
+        context.epoch += 1
         display.start_epoch(context.epoch)
         self.callbacks.on_epoch_begin(context)
         started = time.perf_counter()
-        means, samples = self.steps(batches, display, alone=held_out is None and not self.callbacks.all)
+        means, samples = self.steps(batches, display, alone)
         seconds = time.perf_counter() - started
         row: dict[str, Any] = {"epoch": context.epoch, **means}
         if held_out is not None:
@@ -131,6 +138,44 @@ class _Run:
                 context.model, held_out, loss=self.loss, metrics=self.metrics, batch_size=max(batch_size or 0, 256)
             )
             row |= {f"validation_{name}": value for name, value in result.items()}
+        self.end_epoch(row, seconds, samples, display)
+
+    def short_epochs(self, loader: DataLoader, most: int, display: Progress) -> None:
+        """Up to `most` epochs in one piece of work of a tenth of a second, each with its row in the history."""
+        context, period = self.context, len(loader)
+        last = context.history.last["seconds"] if context.epoch > 1 else CALL_SECONDS
+        count = max(1, min(most, context.epochs - context.epoch, int(CALL_SECONDS / last)))
+        first_step, first_epoch = context.opt.step, loader.epoch
+        started = time.perf_counter()
+        block = epochs_block(loader, count, most * period)
+        training = self.training(block.data)
+        try:
+            training.steps(block)
+            training.finish()
+            training.sync()
+        except BaseException:
+            training.recover()
+            raise
+        finally:
+            step, results = context.opt.step, training.values()
+            done = len(results) // period
+            loader.epoch = first_epoch + min(done + 1, count)
+            sizes = [block.rows(i) for i in range(period)]
+            seconds = (time.perf_counter() - started) / max(done, 1)
+            by_epoch = results[: done * period].reshape(done, period, -1)
+            for k, means in enumerate(self.means(training, by_epoch, sizes)):
+                context.epoch += 1
+                context.opt.step = first_step + (k + 1) * period
+                display.start_epoch(context.epoch)
+                display.step(by_epoch[k, -1, 0].item(), loader.count, period)
+                self.end_epoch({"epoch": context.epoch, **means}, seconds, sum(sizes), display)
+            context.step = context.opt.step = step
+        context.loss = float(results[-1, 0])
+        self.kept = training
+
+    def end_epoch(self, row: dict[str, Any], seconds: float, samples: int, display: Progress) -> None:
+        """Complete the row of an epoch and show it to all who wait for it."""
+        context = self.context
         rate = _learning_rate(context.opt)
         row |= {} if rate is None else {"learning_rate": rate}
         row |= {"seconds": seconds, "samples_per_second": samples / seconds}
@@ -139,26 +184,39 @@ class _Run:
         self.callbacks.on_epoch_end(context)
         display.end_epoch(context.logs)
 
+    def training(self, batch: Any) -> Training:
+        """What takes the steps: that of the epoch before, where the model is as it left it, or a new one."""
+        training, self.kept = self.kept, None
+        if training is not None:
+            training.again()
+            return training
+        objective = Objective(self.loss, is_by_prediction(self.loss, batch), tuple(self.metrics.values()))
+        return Training(objective, self.context.model, self.context.opt, check=self.check)
+
+    def means(self, training: Training, results: np.ndarray, sizes: list[int]) -> list[dict[str, float]]:
+        """Loss and metrics of each epoch, from the rows of its steps: an array (epochs, steps, columns)."""
+        names = ["loss", *(self.metrics if training.objective.by_prediction else ())]
+        chosen = results[:, :, [0, *range(2, results.shape[2])]]
+        means = np.average(chosen, axis=1, weights=sizes)
+        return [dict(zip(names, row, strict=True)) for row in means.tolist()]
+
     def steps(self, batches: Iterable[Any], display: Progress, alone: bool) -> tuple[dict[str, float], int]:
         """One pass over the batches: the means of loss and metrics, and the number of observations.
 
         `alone` says that nothing but steps happens to the model in this run.
         """
         context = self.context
-        training, self.kept = self.kept, None
-        if training is not None:
-            training.again()
+        training: Training | None = None
         sizes: list[int] = []
         try:
             every_step = self.callbacks.every_step
             for piece in batches if every_step else feed(batches):
                 batch = piece.data if isinstance(piece, Block) else as_batch(piece)
                 if training is None:
-                    objective = Objective(self.loss, is_by_prediction(self.loss, batch), tuple(self.metrics.values()))
-                    training = Training(objective, context.model, context.opt, check=self.check)
+                    training = self.training(batch)
                 if isinstance(piece, Block):
                     training.steps(piece)
-                    new = [piece.size] * piece.count
+                    new = list(map(piece.rows, range(piece.count)))
                 else:
                     (partial(self.observed_step, training) if every_step else training.step)(batch)
                     new = [batch_length(batch)]
@@ -182,9 +240,7 @@ class _Run:
         self.kept = training if alone and in_blocks(batches) else None
         results = training.values()
         context.loss = float(results[-1, 0])
-        names = ["loss", *(self.metrics if training.objective.by_prediction else ())]
-        means = np.average(results[:, [0, *range(2, results.shape[1])]], axis=0, weights=sizes)
-        return dict(zip(names, means.tolist(), strict=True)), sum(sizes)
+        return self.means(training, results[None], sizes)[0], sum(sizes)
 
     def observed_step(self, training: Training, batch: Any) -> None:
         """A step with callbacks around it, for which the model is brought up to date."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fluxion.errors import ArgumentError, ShapeError
 from fluxion.interrupts import uninterrupted
@@ -116,7 +117,7 @@ class StepProgram:
 
         trained = [leaves[i] for i in self.active]
         (loss, (metrics, written, others)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
-        ok = jnp.stack([jnp.isfinite(loss), *(jnp.isfinite(g).all() for g in grads)]).all() & ~failed
+        ok = lax.optimization_barrier(_all_finite(loss, *grads) & ~failed)  # once, and not again for every array
 
         by_leaf = dict(zip(self.active, grads, strict=True))
         parameters = [leaves[i] for i in self.parameters]
@@ -229,14 +230,18 @@ class Training:
 
     def steps(self, block: Block) -> None:
         """Start a step on each batch of a block: in a loop on the device where that is of use, or one by one."""
-        first = block.batch(0)
-        outline = _outline(first)
-        self.look_at(first, outline)
-        key = outline, block.capacity
+        batches = [block.batch(0), block.batch(block.count - 1)][: 2 if block.short else 1]
+        outlines = tuple(map(_outline, batches))
+        self.look_at(batches[0], outlines[0])
+        key = outlines, block.capacity
         if key not in self.program.loops:
             state = self.state
-            args = (state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed, first)
-            self.program.loops[key] = loop_for(self.program, args, block)
+            args = (state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed)
+            calls = [(*args, batch) for batch in batches]
+            self.program.compiled.eval_shape(*calls[0])
+            known = len(self.program.traced)
+            self.program.loops[key] = loop_for(self.program, calls, block.size)
+            del self.program.traced[known:]  # the short batch is part of the same program: nothing to be announced
         loop = self.program.loops[key]
         if loop is None:
             for i in range(block.count):
@@ -381,6 +386,11 @@ class Training:
         except BaseException:
             self.recover()
             raise
+
+
+def _all_finite(*arrays: Any) -> Any:
+    """Whether all numbers are finite: then zeros times them add up to 0, else to NaN. XLA is quick at sums."""
+    return jnp.isfinite(sum(jnp.sum(array * 0) for array in arrays))
 
 
 def _settings() -> tuple[Any, ...]:

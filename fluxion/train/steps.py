@@ -1,18 +1,18 @@
 """Many short steps as one executable: a loop over the batches of a block, compiled around the compiled step.
 
 A step of a small network takes microseconds, and starting it from Python takes longer. Where the data are a
-`DataLoader` over arrays, `feed` hands out blocks of whole batches, and a `Loop` makes the steps of a block on the
-device. Its body is the very program of the single step, so that both give the same bits on the CPU; whether a loop
-is used depends on model and data alone (`loop_for`), never on a clock. Only how many steps go into one call, which
-changes no number, follows from the time they take: a call lasts a tenth of a second, so that Ctrl-C and the progress
-display are not kept waiting.
+`DataLoader` over arrays, or a list of equal batches, `feed` hands out blocks of batches, and a `Loop` makes the steps
+of a block on the device. Its body is the very program of the single step, so that both give the same numbers, nearly
+always to the bit; whether a loop is used depends on model and data alone (`loop_for`), never on a clock. Only how many
+steps go into one call, which changes no number, follows from the time they take: a call lasts a tenth of a second, so
+that Ctrl-C and the progress display are not kept waiting.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -35,27 +35,41 @@ LARGE = 2**28  # parameters times observations, from which on a step is so long 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Whole batches, one behind the other, in arrays of `capacity * size` rows of which the last may be unused."""
+    """Batches, one behind the other, in arrays of `capacity * size` rows of which the last may be unused.
+
+    Each has `size` rows, but for every `period`-th one, the last of an epoch, which lacks `short` of them.
+    """
 
     data: Any
     count: int
     size: int
     capacity: int
+    period: int = 1
+    short: int = 0
 
     def batch(self, i: int) -> Any:
-        return jax.tree.map(lambda part: part[i * self.size : (i + 1) * self.size], self.data)
+        start = i * self.size - i // self.period * self.short
+        return jax.tree.map(lambda part: part[start : start + self.rows(i)], self.data)
+
+    def rows(self, i: int) -> int:
+        """The number of observations in batch `i`."""
+        return self.size - (self.short if (i + 1) % self.period == 0 else 0)
 
 
 def feed(data: Iterable[Any]) -> Iterator[Any]:
-    """What an epoch consists of: blocks where `data` are a loader over arrays, batches otherwise."""
-    return _blocks(data) if in_blocks(data) else iter(data)
+    """What an epoch consists of: blocks where `data` are a loader or a list over plain arrays, batches otherwise."""
+    if in_blocks(data):
+        return _blocks(data)
+    return _listed(data) if _is_listed(data) else iter(data)
 
 
 def in_blocks(data: Any) -> TypeGuard[DataLoader]:
-    """Whether `data` are a loader of at least two whole batches of plain arrays."""
-    if type(data) is not DataLoader or data.collate is not None or data.count < 2 * data.batch_size:
-        return False
-    return all(map(_is_plain, jax.tree.leaves(data.data)))
+    """Whether `data` are a loader over plain arrays."""
+    return type(data) is DataLoader and data.collate is None and all(map(_is_plain, jax.tree.leaves(data.data)))
+
+
+def _is_listed(data: Any) -> TypeGuard[Sequence[Any]]:
+    return type(data) in (list, tuple)
 
 
 def _is_plain(part: Any) -> bool:
@@ -64,13 +78,27 @@ def _is_plain(part: Any) -> bool:
     return type(part) in (np.ndarray, np.memmap) and part.dtype.kind in "biufc"
 
 
+def _room(bytes_: int) -> int:
+    """How many batches of so many bytes a block may hold."""
+    return min(BLOCK_STEPS, max(1, BLOCK_BYTES // max(1, bytes_)))
+
+
+def _loader_room(loader: DataLoader) -> int:
+    row = sum(part.nbytes // len(part) for part in jax.tree.leaves(loader.data))
+    return _room(min(loader.batch_size, loader.count) * row)
+
+
 def _blocks(loader: DataLoader) -> Iterator[Any]:
-    epoch, size = loader.epoch, loader.batch_size
+    """One epoch: in one block if it fits, or else in blocks of whole batches and the short batch by itself."""
+    room, size = _loader_room(loader), loader.batch_size
+    if len(loader) <= room:
+        yield epochs_block(loader, 1, len(loader))
+        return
+    epoch = loader.epoch
     loader.epoch = epoch + 1
     order = loader.indices(epoch) if loader.shuffle else None
     whole = loader.count // size
-    bytes_ = size * sum(part.nbytes // len(part) for part in jax.tree.leaves(loader.data))
-    capacity = _power_of_two(min(whole, BLOCK_STEPS, max(1, BLOCK_BYTES // max(1, bytes_))))
+    capacity = _power_of_two(room)
 
     def rows(first: int, last: int) -> Any:
         return slice(first, last) if order is None else order[first:last]
@@ -78,10 +106,78 @@ def _blocks(loader: DataLoader) -> Iterator[Any]:
     for start in range(0, whole, capacity):
         count = min(capacity, whole - start)
         index = rows(start * size, (start + count) * size)
-        rows_of = partial(_rows, index=index, length=capacity * size)
-        yield Block(map_parts(rows_of, loader.data), count, size, capacity)
+        yield Block(_gathered(loader.data, index, capacity * size), count, size, capacity)
     if loader.partial and loader.count > whole * size:
         yield getobs(loader.data, rows(whole * size, loader.count))
+
+
+def epochs_at_once(loader: DataLoader) -> int:
+    """How many epochs of a loader over plain arrays fit into one block."""
+    return _loader_room(loader) // len(loader)
+
+
+def epochs_block(loader: DataLoader, epochs: int, capacity: int) -> Block:
+    """The next epochs of a loader in one block, with room for about `capacity` batches."""
+    first, period, size = loader.epoch, len(loader), min(loader.batch_size, loader.count)
+    used = loader.count if loader.partial else period * size
+    index: Any = slice(0, used)
+    if loader.shuffle or epochs > 1:
+        index = np.concatenate([loader.indices(epoch)[:used] for epoch in range(first, first + epochs)])
+    capacity = _power_of_two(capacity)
+    data = _gathered(loader.data, index, capacity * size)
+    loader.epoch = first + epochs
+    return Block(data, epochs * period, size, capacity, period, period * size - used)
+
+
+def _listed(batches: Sequence[Any]) -> Iterator[Any]:
+    """Batches of a list; those that follow one another and have one outline, in blocks."""
+    at = 0
+    while at < len(batches):
+        outline = _outline(batches[at])
+        room = 1 if outline is None else _room(sum(part.nbytes for part in jax.tree.leaves(batches[at])))
+        end = at + 1
+        while end < min(len(batches), at + room) and _outline(batches[end]) == outline:
+            end += 1
+        if end == at + 1:
+            yield batches[at]
+        else:
+            size, capacity = len(jax.tree.leaves(batches[at])[0]), _power_of_two(min(room, len(batches)))
+            yield Block(_stacked(batches[at:end], size * capacity), end - at, size, capacity)
+        at = end
+
+
+def _outline(batch: Any) -> Hashable:
+    """Structure, shapes and dtypes of a batch that can be part of a block; None for any other."""
+    parts, structure = jax.tree.flatten(batch)
+    if not parts or not all(_is_plain(part) and np.ndim(part) > 0 and _in_memory(part) for part in parts):
+        return None
+    if len(parts[0]) == 0 or len({len(part) for part in parts}) > 1:
+        return None
+    return structure, tuple((part.shape, part.dtype) for part in parts)
+
+
+def _in_memory(part: Any) -> bool:
+    """Whether NumPy can read it without a copy, and it means the same there."""
+    return not isinstance(part, jax.Array) or (_platform(part) == "cpu" and not part.weak_type)
+
+
+def _platform(part: jax.Array) -> str:
+    return next(iter(part.devices())).platform
+
+
+def _stacked(batches: Sequence[Any], length: int) -> Any:
+    """The rows of all batches, in arrays of `length` rows."""
+
+    def stack(*parts: Any) -> np.ndarray:
+        rows = np.zeros((length, *parts[0].shape[1:]), parts[0].dtype)
+        np.concatenate([np.asarray(part) for part in parts], out=rows[: sum(map(len, parts))])
+        return rows
+
+    return jax.tree.map(stack, *batches)
+
+
+def _gathered(data: Any, index: Any, length: int) -> Any:
+    return map_parts(partial(_rows, index=index, length=length), data)
 
 
 def _power_of_two(count: int) -> int:
@@ -96,7 +192,7 @@ def _rows(part: Any, index: Any, length: int) -> Any:
             return part[index]
         index = np.arange(index.start, index.stop)
     if isinstance(part, jax.Array):
-        if next(iter(part.devices())).platform != "cpu":
+        if _platform(part) != "cpu":
             return jnp.take(part, np.pad(index, (0, length - len(index))), axis=0)
         part = np.asarray(part)  # the same memory
     rows = np.empty((length, *part.shape[1:]), part.dtype)
@@ -110,7 +206,7 @@ class Loop:
 
     def __init__(self, program: StepProgram) -> None:
         self.program = program
-        self.compiled = jax.jit(self.run, static_argnames="size")
+        self.compiled = jax.jit(self.run, static_argnames=("size", "short"))
         self.calls = 0
         self.pace = 0.0  # seconds per step
 
@@ -123,44 +219,55 @@ class Loop:
         rates: Any,
         seed: Any,
         data: Any,
+        period: Any,
         first: Any,
         count: Any,
         *,
         size: int,
+        short: int,
     ) -> tuple[dict[int, Any], Any, Any, Any, Any]:
         """The steps on the batches `first` to `first + count` of a block, with `rates[i]` for batch `i`.
 
         Returns new leaves by index, the optimizer's state, `done`, `failed`, and the stats, row `i` for batch `i`.
         """
 
-        def batch(i: Any) -> Any:
-            return jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, i * size, size), data)
-
-        def step(carry: tuple[dict[int, Any], Any, Any, Any], i: Any) -> tuple[Any, Any]:
-            written, optimizer, done, failed = carry
+        def step(state: tuple[dict[int, Any], Any, Any, Any], i: Any, rows: int) -> tuple[Any, Any]:
+            written, optimizer, done, failed = state
             now = [written.get(n, leaf) for n, leaf in enumerate(leaves)]
+            start = i * size - i // period * short
+            batch = jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, start, rows), data)
             # Whatever XLA could fuse a cut-out batch into stays as it is in the single step.
-            one = lax.optimization_barrier(batch(i))
+            batch = lax.optimization_barrier(batch)
             written, _, optimizer, done, failed, stats, _ = self.program.compiled(
-                now, optimizer, done, failed, rates[i], seed, one
+                now, optimizer, done, failed, rates[i], seed, batch
             )
             return (written, optimizer, done, failed), stats
 
-        def body(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            state, stats = step(carry[0], i)
+        def body(i: Any, carry: tuple[Any, Any], rows: int = size) -> tuple[Any, Any]:
+            state, stats = step(carry[0], i, rows)
             return state, carry[1].at[i].set(stats)
 
-        shapes = jax.eval_shape(step, ({}, optimizer, done, failed), first)
+        def epoch(e: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            end = (e + 1) * period - 1  # the short batch
+            carry = lax.fori_loop(jnp.maximum(first, e * period), jnp.minimum(last, end), body, carry)
+            return lax.cond(end < last, lambda: body(end, carry, size - short), lambda: carry)
+
+        shapes = jax.eval_shape(partial(step, rows=size), ({}, optimizer, done, failed), first)
         written = {i: leaves[i] for i in shapes[0][0]}
         stats = jnp.zeros((len(rates), *shapes[1].shape), shapes[1].dtype)
-        start = (written, optimizer, jnp.asarray(done), jnp.asarray(failed))
-        state, stats = lax.fori_loop(first, first + count, body, (start, stats))
+        carry = (written, optimizer, jnp.asarray(done), jnp.asarray(failed)), stats
+        last = first + count
+        if short:
+            state, stats = lax.fori_loop(first // period, (last + period - 1) // period, epoch, carry)
+        else:
+            state, stats = lax.fori_loop(first, last, body, carry)
         return *state, stats
 
     def __call__(
         self, leaves: list[Any], optimizer: Any, done: Any, failed: Any, rates: Any, seed: Any, block: Block, *at: int
     ) -> Any:
-        return self.compiled(leaves, optimizer, done, failed, rates, seed, block.data, *at, size=block.size)
+        sizes = {"size": block.size, "short": block.short}
+        return self.compiled(leaves, optimizer, done, failed, rates, seed, block.data, block.period, *at, **sizes)
 
     def portion(self, left: int) -> int:
         """How many of `left` steps to take in one call: one while nothing is known of their pace."""
@@ -173,22 +280,23 @@ class Loop:
             self.pace = seconds / count
 
 
-def loop_for(program: StepProgram, args: tuple[Any, ...], block: Block) -> Loop | None:
-    """The loop for steps called with `args`, or None where steps are taken one by one.
+def loop_for(program: StepProgram, calls: Sequence[tuple[Any, ...]], size: int) -> Loop | None:
+    """The loop for steps called with any of these arguments, or None where steps are taken one by one.
 
     One by one go steps that change more of the model than the values of arrays, large ones, and those that contain
     XLA's own convolution on a CPU, which is several times slower inside a loop.
     """
-    shapes = program.compiled.eval_shape(*args)  # a trace, which the single step and the loop then share
-    leaves, optimizer = args[:2]
-    written, reshaped, new_optimizer, _, _, _, others = shapes
-    before = ([leaves[i] for i in written], optimizer)
-    regular = not (reshaped or others.leaves or others.python_places())
-    if not regular or _types(before) != _types((list(written.values()), new_optimizer)):
+    for args in calls:
+        shapes = program.compiled.eval_shape(*args)  # a trace, which the single step and the loop then share
+        leaves, optimizer = args[:2]
+        written, reshaped, new_optimizer, _, _, _, others = shapes
+        before = ([leaves[i] for i in written], optimizer)
+        regular = not (reshaped or others.leaves or others.python_places())
+        if not regular or _types(before) != _types((list(written.values()), new_optimizer)):
+            return None
+    if sum(math.prod(np.shape(leaves[i])) for i in program.parameters) * size > LARGE:
         return None
-    if sum(math.prod(np.shape(leaves[i])) for i in program.parameters) * block.size > LARGE:
-        return None
-    if jax.default_backend() == "cpu" and _convolves(program, args):
+    if jax.default_backend() == "cpu" and _convolves(program, calls[0]):
         return None
     return Loop(program)
 

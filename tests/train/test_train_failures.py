@@ -299,22 +299,23 @@ def interrupted(run, point):
     return None
 
 
-def test_an_interrupt_at_any_line_of_train_leaves_a_whole_step(interruptible):
+@pytest.mark.parametrize(("as_data", "points"), [(iter, 90), (list, 40)], ids=["step by step", "in a loop"])
+def test_an_interrupt_at_any_line_of_train_leaves_a_whole_step(interruptible, as_data, points):
     model, opt, batches, reset, states = interruptible
 
     def run():
-        fx.train(cross, model, batches, opt)
+        fx.train(cross, model, as_data(batches), opt)
 
     count = lines_of(run, reset)
     assert_same(snapshot(model, opt), states[3])
     steps_seen, raised = set(), 0
-    for point in random.Random(0).sample(range(1, count), 120):
+    for point in random.Random(0).sample(range(1, count), points):
         reset()
         raised += interrupted(run, point) is not None
         assert_same(snapshot(model, opt), states[opt.step])
         steps_seen.add(opt.step)
-    assert steps_seen == {0, 1, 2, 3}
-    assert raised > 100
+    assert steps_seen >= ({0, 1, 2, 3} if as_data is iter else {0, 3})
+    assert raised > 0.8 * points
 
 
 def test_an_interrupt_at_any_line_of_fit_leaves_a_whole_step(interruptible):

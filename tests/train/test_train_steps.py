@@ -10,6 +10,7 @@ import pytest
 from training_help import assert_same, classes, cross, everything_model, snapshot
 
 import fluxion as fx
+from fluxion.train import fit as fit_module
 from fluxion.train import step as step_module
 from fluxion.train import steps as steps_module
 from fluxion.train.steps import Block, feed
@@ -51,12 +52,18 @@ def looped(monkeypatch):
     return counts
 
 
-class Listed(fx.DataLoader):
+class Single(fx.DataLoader):
     """A loader of a class of its own is an iterable like any other: its steps are taken one by one."""
 
 
-def listed(data):
-    return Listed(data.data, batch_size=data.batch_size, shuffle=data.shuffle, partial=data.partial, seed=data.seed)
+class Listed(list):
+    """So is a list of a class of its own."""
+
+
+def singly(data):
+    if isinstance(data, list):
+        return Listed(data)
+    return Single(data.data, batch_size=data.batch_size, shuffle=data.shuffle, partial=data.partial, seed=data.seed)
 
 
 def same_as_singly(model, data, looped, **options):
@@ -64,7 +71,7 @@ def same_as_singly(model, data, looped, **options):
     assert len(looped) > 1
     assert max(looped) > 1
     looped.clear()
-    expected, expected_state = run(model, listed(data), **options)
+    expected, expected_state = run(model, singly(data), **options)
     assert not looped
     np.testing.assert_array_equal(losses, expected)
     assert_same(state, expected_state)
@@ -110,6 +117,27 @@ def test_any_container_of_arrays(data, loss, looped):
     same_as_singly(mlp(), fx.DataLoader(data, batch_size=8, shuffle=True, seed=2), looped, loss=loss)
 
 
+def cut(x, y, sizes):
+    ends = np.cumsum(sizes)
+    return [(x[end - size : end], y[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_lists_of_batches(as_array, looped):
+    data = cut(as_array(X), as_array(Y), [8, 8, 8, 8, 6, 8, 8, 20, 6, 6, 4])
+    same_as_singly(mlp(), data, looped)
+    same_as_singly(mlp(), [{"x": x, "y": y} for x, y in data], looped, loss=as_dicts)
+
+
+def test_lists_that_are_not_alike_are_stepped_singly(looped):
+    x, y = X[:8], Y[:8]
+    run(mlp(), [(x, y), (x.tolist(), y), (x, jnp.asarray(1))], loss=lambda m, x, y: (m(x) ** 2).mean() * jnp.mean(y))
+    assert not looped
+    weights = np.ones(3, np.float32)  # parts of different length
+    run(mlp(), [(x, weights)] * 3, loss=lambda m, x, w: (m(x) ** 2 * w[None]).mean())
+    assert not looped
+
+
 def test_float64(x64, looped):
     data = fx.DataLoader((X.astype(np.float64), Y), batch_size=8, shuffle=True, seed=2)
     same_as_singly(fx.f64(mlp()), data, looped)
@@ -152,6 +180,69 @@ def test_fit_with_metrics_gives_the_history_of_single_steps(looped):
         looped.clear()
     for a, b in zip(*rows, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """All short epochs of a `fit` go into one piece of work, whatever the clock says."""
+    monkeypatch.setattr(fit_module, "CALL_SECONDS", 1e9)
+
+
+def fitted(data, callbacks=(), epochs=6, model=None, **options):
+    model = model or mlp(fx.BatchNorm(5))
+    opt = fx.setup(fx.Adam(scheduled), model)
+    history = fx.fit(
+        model, data, loss=fx.logitcrossentropy, optimizer=opt, epochs=epochs, metrics=[fx.accuracy], seed=3,
+        callbacks=callbacks, progress=False, **options,
+    )  # fmt: skip
+    return history, snapshot(model, opt)
+
+
+@pytest.mark.parametrize("size", [8, 9, 45])
+def test_short_epochs_together_are_epochs_one_by_one(size, looped, together, monkeypatch):
+    names = ["epoch", "loss", "accuracy", "learning_rate"]
+    history, state = fitted((X, Y), batch_size=size)
+    assert sum(looped) == 6 * -(-90 // size)
+    looped.clear()
+    expected, expected_state = fitted((X, Y), [lambda context: None], batch_size=size)
+    assert len(looped) >= 6
+    assert [[row[name] for name in names] for row in history] == [[row[name] for name in names] for row in expected]
+    assert_same(state, expected_state)
+    monkeypatch.setattr(steps_module, "BLOCK_STEPS", 32)  # which some of the epochs fill
+    assert_same(fitted((X, Y), batch_size=size)[1], state)
+
+
+def test_epochs_of_one_batch_together(looped, together):
+    history, state = fitted((X, Y), batch_size=100)
+    assert sum(looped) == 6
+    expected, expected_state = fitted((X, Y), [lambda context: None], batch_size=100)
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-6)
+    for a, b in zip(state[0], expected_state[0], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_failure_among_short_epochs_keeps_those_before_it(together):
+    class Exploding(fx.Layer):
+        buffers = ("count",)
+
+        def __init__(self, limit):
+            fx.seed(5)
+            self.inner, self.count, self.limit = fx.Dense(4, 3), jnp.zeros(()), limit
+
+        def __call__(self, x):
+            self.count = self.count + 1
+            return self.inner(x) * jnp.where(self.count > self.limit, jnp.inf, 1)
+
+    data, model = loader(), Exploding(40.0)
+    with pytest.raises(fx.NonFiniteError, match="the loss of step 40 is") as caught:
+        fitted(data, model=model)
+    assert caught.value.history["epoch"] == [1, 2, 3]
+    assert data.epoch == 4  # in which it was
+    again = loader()
+    history, (_, step) = fitted(again, model=Exploding(1e9), epochs=3)
+    assert step == 36
+    assert history["loss"] == caught.value.history["loss"]
+    assert model.count == 40
 
 
 def test_the_step_is_traced_once(looped, caplog):
