@@ -12,6 +12,7 @@ from fluxion.errors import ArgumentError, ShapeError
 from fluxion.layers.inputs import as_array, as_input, drawn, function, plus, trailing, whole, whole_or_none
 from fluxion.ops.activations import identity
 from fluxion.ops.initializers import glorot_uniform, ones, zeros
+from fluxion.ops.product import product
 from fluxion.transform.sizes import ensure_sized
 from fluxion.tree.layer import Layer
 
@@ -95,10 +96,7 @@ class Dense(Layer):
         if x.ndim < 1 or x.shape[-1] != size:
             use = f" Use Dense({x.shape[-1]}, {out}) or Dense(None, {out})." if x.ndim else " Give it a batch axis."
             raise ShapeError(f"expected input (..., {size}), got {x.shape}.{use}")
-        # One product of matrices: with more axes XLA's on the CPU is slower (a GPT's whole step by 1.2 to 1.4 times).
-        rows = x if x.ndim < 3 else x.reshape(math.prod(x.shape[:-1]), size)
-        y = plus(rows @ self.weight, self.bias)
-        return self.activation(y if x.ndim < 3 else y.reshape(*x.shape[:-1], out))
+        return self.activation(plus(product(x, self.weight), self.bias))
 
 
 class Scale(Layer):
