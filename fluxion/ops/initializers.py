@@ -383,7 +383,7 @@ def _float_dtype(name: str, dtype: Any) -> Any:
     return dtype
 
 
-def _draw(name: str, size: tuple[Size, ...], key: Array | None, dtype: Any, draw: Callable[..., Array]) -> Array:
+def _draw(name: str, size: tuple[Size, ...], key: Array | None, dtype: Any, draw: Callable[..., Any]) -> Array:
     """What `draw(key, count, dtype)` gives in at least 32 bits, in the shape `size` and rounded to `dtype`.
 
     It draws a vector where it can: XLA compiles that several times faster than the same numbers in another shape.
@@ -393,7 +393,7 @@ def _draw(name: str, size: tuple[Size, ...], key: Array | None, dtype: Any, draw
     return _put(draw(next_key() if key is None else key, math.prod(shape), wide), dtype, shape)
 
 
-def _put(numbers: Array | np.ndarray, dtype: Any, shape: tuple[int, ...]) -> Array:
+def _put(numbers: Any, dtype: Any, shape: tuple[int, ...]) -> Array:
     numbers = numbers.astype(dtype).reshape(shape)
     return jax.device_put(numbers) if isinstance(numbers, np.ndarray) else numbers
 
