@@ -27,11 +27,10 @@ TOLERANCE = 1e-4  # relative: how far the losses of the first steps may be from 
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
-    "tuned": {  # keep freed memory: pages are not given back and asked for again in every step
+    "tuned": {  # the setting of `fx.keep_memory`: pages are not given back and asked for again in every step
         "MALLOC_ARENA_MAX": "1",
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
-        "MALLOC_TOP_PAD_": str(1 << 26),
     },
 }
 

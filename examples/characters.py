@@ -115,4 +115,5 @@ def main(name: str = "gpt", epochs: int = 4, progress: bool = True) -> float:
 
 
 if __name__ == "__main__":
+    fx.keep_memory()
     main(*sys.argv[1:2])

@@ -75,4 +75,5 @@ def main(epochs: int = 10) -> tuple[list[float], list[float]]:
 
 
 if __name__ == "__main__":
+    fx.keep_memory()
     main()

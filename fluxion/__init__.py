@@ -204,6 +204,9 @@ from fluxion.transform.randomness import randomness, seed
 # The training loop
 from fluxion.train import train, trainstep
 
+# Memory of the process
+from fluxion.memory import keep_memory
+
 # Errors
 from fluxion.errors import (
     ArgumentError,
@@ -440,6 +443,7 @@ __all__ = [
     "jit",
     "kaiming_normal",
     "kaiming_uniform",
+    "keep_memory",
     "kfolds",
     "kldivergence",
     "label_smoothing",

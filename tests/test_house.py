@@ -17,6 +17,7 @@ ORDER = [
     "errors",
     "version",
     "folders",
+    "memory",
     "files",
     "interrupts",
     "native",

@@ -61,4 +61,7 @@ def main() -> None:
     >>> CliRunner().invoke(app, ["--version"]).exit_code
     0
     """
+    from fluxion.memory import keep_memory
+
+    keep_memory()
     app(prog_name="fluxion")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxion.cli.output import JSON, Debug, failures, only_result, say, table, write_json
+from fluxion.folders import programs_folder, programs_limit, sizes
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "safetensors", "polars", "matplotlib", "rich", "typer")
 OPTIONAL = ("grain", "orbax-checkpoint", "jax2onnx", "onnxruntime")
@@ -34,15 +35,23 @@ def info(json: JSON = False, debug: Debug = False) -> None:
         say()
         say(f"native kernels: {found['native_kernels']}")
         say()
-        rows = [[what, entry["path"] or entry["why"], _size(entry["bytes"])] for what, entry in found["caches"].items()]
-        table(["caches", "folder", "size"], rows, numbers=False)
+        rows = [
+            [
+                what,
+                entry["path"] or entry["why"],
+                str(entry["files"] or ""),
+                _size(entry["bytes"]),
+                _size(entry["limit"]),
+            ]
+            for what, entry in found["caches"].items()
+        ]
+        table(["caches", "folder", "files", "size", "limit"], rows, numbers=False)
 
 
 def _info() -> dict[str, Any]:
     import jax
 
     from fluxion import native
-    from fluxion.folders import cache_folder
     from fluxion.version import __version__
 
     versions: dict[str, str | None] = {
@@ -59,9 +68,9 @@ def _info() -> dict[str, Any]:
             devices.append({"platform": device.platform, "id": device.id, "kind": device.device_kind, "memory": memory})
     except RuntimeError as error:  # a driver that does not work is what this command is asked about
         problem = str(error)
-    folder = cache_folder()
     given = getattr(jax.config, "jax_compilation_cache_dir", None)
-    compiled = Path(given) if given else None if folder is None else folder / "compiled"
+    own = programs_folder()
+    folder = Path(given) if given else own and own.parent  # the limit is for those of all processors
     data = os.environ.get("FLUXION_DATA")
     return {
         "versions": versions,
@@ -70,7 +79,7 @@ def _info() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "native_kernels": native.status(),
         "caches": {
-            "compiled programs": _folder(compiled, "off (FLUXION_CACHE)"),
+            "compiled programs": _folder(folder, "off (FLUXION_CACHE)", None if given else programs_limit()),
             "data sets": _folder(Path(data) if data else None, "FLUXION_DATA is not set"),
         },
     }
@@ -83,15 +92,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _folder(path: Path | None, why: str) -> dict[str, Any]:
+def _folder(path: Path | None, why: str, limit: int | None = None) -> dict[str, Any]:
     if path is None:
-        return {"path": None, "why": why, "bytes": None}
-    total = 0
-    for root, _, names in os.walk(path):
-        for name in names:
-            file = Path(root, name)
-            total += file.lstat().st_size if file.exists() else 0  # another process may tidy up meanwhile
-    return {"path": str(path), "why": None, "bytes": total}
+        return {"path": None, "why": why, "files": None, "bytes": None, "limit": None}
+    found = sizes(path)
+    return {"path": str(path), "why": None, "files": len(found), "bytes": sum(n for _, n, _ in found), "limit": limit}
 
 
 def _size(count: int | None) -> str:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxion.errors import ArgumentError, DTypeError, ShapeError, nearest
+from fluxion.transform import threefry
 from fluxion.transform.randomness import next_key
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def rand(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
         return Initializer(rand, key=key, dtype=dtype)
     # Drawn in its own dtype: rounding from float32 could give 1.
     shape, dtype = _shape("rand", size), _float_dtype("rand", dtype)
-    return jax.random.uniform(next_key() if key is None else key, (math.prod(shape),), dtype).reshape(shape)
+    return _put(threefry.uniform(next_key() if key is None else key, math.prod(shape), dtype), dtype, shape)
 
 
 def randn(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
@@ -231,7 +232,7 @@ def zeros(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
     """
     if not size:
         return Initializer(zeros, key=key, dtype=dtype)
-    return jnp.zeros(_shape("zeros", size), _any_dtype("zeros", dtype))
+    return _full("zeros", size, 0, dtype)
 
 
 def ones(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
@@ -243,7 +244,7 @@ def ones(*size: Size, key: Array | None = None, dtype: Any = None) -> Drawn:
     """
     if not size:
         return Initializer(ones, key=key, dtype=dtype)
-    return jnp.ones(_shape("ones", size), _any_dtype("ones", dtype))
+    return _full("ones", size, 1, dtype)
 
 
 # With a structure
@@ -382,19 +383,29 @@ def _float_dtype(name: str, dtype: Any) -> Any:
     return dtype
 
 
-def _draw(name: str, size: tuple[Size, ...], key: Array | None, dtype: Any, draw: Callable[..., Array]) -> Array:
+def _draw(name: str, size: tuple[Size, ...], key: Array | None, dtype: Any, draw: Callable[..., Any]) -> Array:
     """What `draw(key, count, dtype)` gives in at least 32 bits, in the shape `size` and rounded to `dtype`.
 
     It draws a vector where it can: XLA compiles that several times faster than the same numbers in another shape.
     """
     shape, dtype = _shape(name, size), _float_dtype(name, dtype)
     wide = dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-    return draw(next_key() if key is None else key, math.prod(shape), wide).astype(dtype).reshape(shape)
+    return _put(draw(next_key() if key is None else key, math.prod(shape), wide), dtype, shape)
+
+
+def _put(numbers: Any, dtype: Any, shape: tuple[int, ...]) -> Array:
+    numbers = numbers.astype(dtype).reshape(shape)
+    return jax.device_put(numbers) if isinstance(numbers, np.ndarray) else numbers
+
+
+def _full(name: str, size: tuple[Size, ...], value: int, dtype: Any) -> Array:
+    shape, dtype = _shape(name, size), _any_dtype(name, dtype)
+    return jnp.full(shape, value, dtype) if threefry.tracing() else jax.device_put(np.full(shape, value, dtype))
 
 
 def _uniform(name: str, size: tuple[Size, ...], limit: float, key: Array | None, dtype: Any) -> Array:
-    return _draw(name, size, key, dtype, lambda key, n, kind: jax.random.uniform(key, (n,), kind, -limit, limit))
+    return _draw(name, size, key, dtype, lambda key, n, kind: threefry.uniform(key, n, kind, -limit, limit))
 
 
 def _normal(name: str, size: tuple[Size, ...], std: float, key: Array | None, dtype: Any) -> Array:
-    return _draw(name, size, key, dtype, lambda key, n, kind: std * jax.random.normal(key, (n,), kind))
+    return _draw(name, size, key, dtype, lambda key, n, kind: std * threefry.normal(key, n, kind))

@@ -16,7 +16,7 @@ pairs of real ones, as in torch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,7 @@ class Plan:
             return list(members)
         if _is_joint(part):
             return _direction(part).init({self.paths[i]: xs[i] for i in group.members})
-        return _gather(part, [_direction(part).init(x) for x in members])
+        return _start(part)(members)
 
     def _run(
         self, group: Group, start: int, flow: Flow, xs: Flow, state: tuple[Any, ...], rates: list[Any]
@@ -286,6 +286,12 @@ def _layout(part: Rule) -> tuple[Any, tuple[bool, ...]]:
     state = jax.eval_shape(_direction(part).init, jax.ShapeDtypeStruct((2,), jnp.float32))
     entries, structure = jax.tree.flatten(state)
     return structure, tuple(entry.shape == () for entry in entries)
+
+
+@functools.lru_cache(maxsize=128)
+def _start(part: Rule) -> Callable[[list[Array]], Any]:
+    """The first state of a rule over several arrays; compiled, as one program rather than one for each shape."""
+    return jax.jit(lambda members: _gather(part, [_direction(part).init(x) for x in members]))
 
 
 def _gather(part: Rule, states: list[Any]) -> Any:

@@ -25,6 +25,7 @@ from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
 from fluxion.train.steps import Block, Loop, feed, loop_for
+from fluxion.transform import threefry
 from fluxion.transform.compile import ProgramCache, shapes_of
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
@@ -305,7 +306,7 @@ class Training:
                 self.opt.step = first
         values, array = self.known_rates.get(length, (b"", None))
         if rates.tobytes() != values:
-            array = jnp.asarray(rates)
+            array = jax.device_put(rates.astype(jnp.result_type(float)))
             self.known_rates[length] = (rates.tobytes(), array)
         return array
 
@@ -402,7 +403,7 @@ def _settings() -> tuple[Any, ...]:
 @functools.lru_cache(maxsize=64)
 def _seed_data(seed: int, *settings: Any) -> Any:
     """The key of a run of steps, as plain data; kept, for making it takes as long as a small step."""
-    return jax.random.key_data(jax.random.key(seed))
+    return jax.random.key_data(threefry.make_key(seed))
 
 
 def _strong(leaf: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from fluxion.folders import keep_compiled_programs
+from fluxion.transform import threefry
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -31,7 +32,7 @@ class Stream:
 
     def next_key(self) -> Array:
         index, self.count = self.count, self.count + 1
-        return jax.random.fold_in(self.key, index)
+        return threefry.fold_in(self.key, index)
 
 
 class DefaultStream:
@@ -55,7 +56,7 @@ class DefaultStream:
 def _root_key(value: int) -> Array:
     keep_compiled_programs()  # here, because initializers are what a process compiles first
     with jax.ensure_compile_time_eval():  # a stream that starts inside a trace must not keep a tracer
-        return jax.random.key(value)
+        return threefry.make_key(value)
 
 
 _default = DefaultStream()
@@ -103,4 +104,4 @@ def next_key() -> Array:
 
 def next_seed() -> int:
     """A fresh non-negative 31-bit integer drawn like `next_key`, for random choices made on the host."""
-    return int(jax.random.randint(next_key(), (), 0, 2**31 - 1))
+    return threefry.integer(next_key(), 2**31 - 1)
