@@ -24,7 +24,7 @@ native-sanitize: $(STAMP) ## the tests of the C++ library, compiled with the add
 	rm -rf build/sanitize && mkdir -p build/sanitize && cp -r fluxion build/sanitize/ && rm -f build/sanitize/fluxion/native/*.so
 	$(CXX) -std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -w \
 		-shared -fPIC -I$$($(BIN)/python -c 'import jax.ffi; print(jax.ffi.include_dir())') \
-		fluxion/native/kernels.cpp -o build/sanitize/fluxion/native/_kernels.so
+		fluxion/native/*.cpp -o build/sanitize/fluxion/native/_kernels.so
 	PYTHONPATH=build/sanitize ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		$(BIN)/pytest -q tests/native

@@ -19,7 +19,7 @@ def kernels():
     return [
         Extension(
             "fluxion.native._kernels",
-            sources=[str(FOLDER / "kernels.cpp")],
+            sources=[str(path) for path in sorted(FOLDER.glob("*.cpp"))],
             depends=[str(path) for path in sorted(FOLDER.glob("*.h"))],
             include_dirs=[str(Path(jaxlib.submodule_search_locations[0]) / "include")],
             extra_compile_args=["-std=c++17", "-O3", "-g0", "-w"],

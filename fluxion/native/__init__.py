@@ -13,7 +13,13 @@ from pathlib import Path
 
 import jax
 
-FUNCTIONS = ("fluxion_conv_forward", "fluxion_conv_input_gradient", "fluxion_conv_weight_gradient")
+FUNCTIONS = (
+    "fluxion_conv_forward",
+    "fluxion_conv_input_gradient",
+    "fluxion_conv_weight_gradient",
+    "fluxion_lstm_forward",
+    "fluxion_lstm_back",
+)
 
 
 def available() -> bool:
