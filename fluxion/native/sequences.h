@@ -30,7 +30,7 @@ INLINE Vector sigmoid(Vector x) {
 
 // The quotient of polynomials that XLA and Eigen use.
 INLINE Vector tangent(Vector x) {
-  x = minimum(spread(7.90531110763549805f), maximum(spread(-7.90531110763549805f), x));
+  x = minimum(spread(7.99881172180175781f), maximum(spread(-7.99881172180175781f), x));
   const Vector square = multiply(x, x);
   Vector p = spread(-2.76076847742355e-16f);
   p = multiply_add(p, square, spread(2.00018790482477e-13f));
