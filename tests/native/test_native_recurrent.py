@@ -165,7 +165,7 @@ def test_second_derivatives_and_forward_mode():
 
 @needs_library
 def test_batched_over_sequences_over_weights_and_over_gradients():
-    arguments, gradients = arrays(6, 3, 4, 5)
+    arguments, _ = arrays(6, 3, 4, 5)
     split = [a.reshape(2, 3, *a.shape[1:]) for a in arguments[3:]]
     weights = [jnp.stack([a, 2 * a]) for a in arguments[:3]]
     keep = jnp.asarray(np.random.default_rng(0).random((3, 3)) < 0.6)
