@@ -16,7 +16,18 @@ from fluxion.errors import ShapeError
 from fluxion.layers.inputs import as_input, drawn, function, plus, whole, whole_or_none
 from fluxion.ops.activations import tanh
 from fluxion.ops.initializers import glorot_uniform, zeros
-from fluxion.ops.recurrent import gru_gates, gru_step, gru_sums, lstm_gates, lstm_step, rnn_step, unroll, unroll_product
+from fluxion.ops.recurrent import (
+    gru_gates,
+    gru_step,
+    gru_sums,
+    lstm_gates,
+    lstm_native,
+    lstm_sequence,
+    lstm_step,
+    rnn_step,
+    unroll,
+    unroll_product,
+)
 from fluxion.transform.sizes import ensure_sized
 from fluxion.tree.layer import Layer
 
@@ -104,6 +115,22 @@ class Cell(Layer):
     ) -> tuple[Float[Array, "time *batch out"], Any]:
         """The outputs of all steps, and the last state, as by `unroll(self.step, projected, state, keep)`."""
         return unroll(self.step, projected, state, keep, reverse=reverse)
+
+    def sequence(
+        self,
+        x: Float[Array, "*batch time in"],
+        state: Any,
+        keep: Bool[Array, "*batch time"] | None = None,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Float[Array, "*batch time out"], Any]:
+        """The outputs of all steps, and the last state; where `keep` is false the state stays and the output is zero.
+
+        Time is the first axis in between: the one over which the loop runs.
+        """
+        projected, keep = self.project(jnp.moveaxis(x, -2, 0)), None if keep is None else jnp.moveaxis(keep, -1, 0)
+        out, state = self.unrolled(projected, state, keep, reverse=reverse)
+        return jnp.moveaxis(out, 0, -2), state
 
     def __call__(self, x: Shaped[Array, "*batch in"], state: Any = None) -> tuple[Float[Array, "*batch out"], Any]:
         ensure_sized(self, x)
@@ -228,6 +255,11 @@ class LSTMCell(Cell):
     ) -> tuple[Float[Array, "*batch out"], tuple[Array, Array]]:
         h, c = lstm_step(projected, state, self.recurrent_weight)
         return h, (h, c)
+
+    def sequence(self, x: Array, state: Any, keep: Any = None, *, reverse: bool = False) -> tuple[Array, Any]:
+        if lstm_native(x, self.recurrent_weight):
+            return lstm_sequence(self.weight, self.recurrent_weight, self.bias, x, state, keep, reverse=reverse)
+        return super().sequence(x, state, keep, reverse=reverse)
 
     def unrolled(self, projected: Array, state: Any, keep: Any = None, *, reverse: bool = False) -> tuple[Array, Any]:
         def gates(total: Array, _: None, state: Any) -> tuple[Array, Array]:

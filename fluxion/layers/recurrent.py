@@ -1,6 +1,6 @@
 """Recurrent networks over whole sequences: `RNN`, `LSTM`, `GRU`.
 
-Each runs its cells with `cell.unrolled`, one compiled loop per cell. Outside of a compiled function,
+Each runs its cells with `cell.sequence`, one compiled loop per cell. Outside of a compiled function,
 too, a layer is compiled as a whole (`fx.jit`): once per shape, not once per call. `Recurrence` (`recurrence.py`) does
 the same with any cell.
 """
@@ -125,10 +125,9 @@ class StackedCells(Layer):
             )
 
     def _unrolled(self, x: Array, state: Any, mask: Array | None) -> tuple[Array, Any]:
-        """Outputs and last state. Time is the first axis in between: the one over which the loop runs."""
+        """Outputs and last state."""
         states = state if len(self.cells) > 1 else (state,)
         last: list[Any] = []
-        x, mask = jnp.moveaxis(x, -2, 0), None if mask is None else jnp.moveaxis(mask, -1, 0)
         drops = self.dropout > 0 and istraining(self)
         with own_stream(drops):
             while len(last) < len(self.cells):
@@ -136,11 +135,11 @@ class StackedCells(Layer):
                 outputs = []
                 for reverse in (False, True)[: 2 if self.bidirectional else 1]:
                     cell, start = self.cells[len(last)], states[len(last)]
-                    out, end = cell.unrolled(cell.project(x), start, mask, reverse=reverse)
+                    out, end = cell.sequence(x, start, mask, reverse=reverse)
                     outputs.append(out)
                     last.append(end)
                 x = jnp.concatenate(outputs, -1) if self.bidirectional else outputs[0]
-        return jnp.moveaxis(x, 0, -2), self._per_cell(last)
+        return x, self._per_cell(last)
 
 
 _stacked = jit(lambda layer, x, state, mask: layer._unrolled(x, state, mask))

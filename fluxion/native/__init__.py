@@ -21,6 +21,8 @@ FUNCTIONS = (
     "fluxion_max_pool",
     "fluxion_max_pool_pick",
     "fluxion_max_pool_place",
+    "fluxion_lstm_forward",
+    "fluxion_lstm_back",
 )
 
 

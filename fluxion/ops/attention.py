@@ -84,10 +84,12 @@ def dot_product_attention(
     keys, key_heads = key.shape[1:3]
     # The queries of the heads that share a key are so many more queries of that key: nothing is repeated.
     rows = heads // key_heads * queries
+    scale = max(features, 1) ** -0.5 if scale is None else scale
+    query = query * jnp.asarray(scale, query.dtype)  # a smaller array than the scores
     grouped = query.swapaxes(1, 2).reshape(batch, key_heads, rows, features)
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.einsum("bgqd,bkgd->bgqk", grouped, key, preferred_element_type=wide)
-    scores = scores.reshape(batch, heads, queries, keys) * (max(features, 1) ** -0.5 if scale is None else scale)
+    scores = scores.reshape(batch, heads, queries, keys)
     if bias is not None:
         scores = scores + as_bias(bias, scores.shape).astype(wide)
     keep = None if mask is None else as_mask(mask, scores.shape)

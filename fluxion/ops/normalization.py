@@ -6,6 +6,7 @@ All of it is computed in float32 at least, whatever the dtype of the input, and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,26 @@ def layer_norm(
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
     _has_axes("layer_norm", x, ndim)
-    mean, var = moments(x, range(-ndim, 0))
-    return standardize(x, mean, var, scale, bias, eps=eps)
+    y = _standardized(ndim, eps, wide(x))
+    if scale is not None:
+        y = y * _aligned(scale, x.ndim)
+    if bias is not None:
+        y = y + _aligned(bias, x.ndim)
+    return y.astype(x.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _standardized(ndim: int, eps: float, x: Float[Array, ...]) -> Float[Array, ...]:
+    return standardize(x, *moments(x, range(-ndim, 0)), eps=eps)
+
+
+@_standardized.defjvp
+def _standardized_jvp(ndim: int, eps: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # Stated, so that the backward pass keeps the result and one factor a row, not `x` and its deviations as well.
+    (x,), (dx,) = primals, tangents
+    axes = tuple(range(-ndim, 0))
+    y, factor = _standardized(ndim, eps, x), jax.lax.rsqrt(moments(x, axes)[1] + eps)
+    return y, factor * (dx - dx.mean(axes, keepdims=True) - y * (y * dx).mean(axes, keepdims=True))
 
 
 def rms_norm(

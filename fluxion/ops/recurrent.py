@@ -8,12 +8,14 @@ recurrent weight: one product for all times, after the loop.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
+from fluxion import native
 from fluxion.errors import ShapeError
 from fluxion.ops.activations import sigmoid, tanh
 
@@ -144,6 +146,51 @@ def gru_gates(
     size = h.shape[-1]
     r, z = jnp.split(sigmoid(total[..., : 2 * size]), 2, axis=-1)
     return (1 - z) * tanh(candidate + r * total[..., 2 * size :]) + z * h
+
+
+def lstm_native(x: Array, weight: Array) -> bool:
+    """Whether the C++ library runs whole sequences `x` `(*batch, time, in)` with this recurrent weight.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.recurrent import lstm_native
+    >>> lstm_native(jnp.zeros((8, 10, 3), jnp.bfloat16), jnp.zeros((5, 20)))
+    False
+    """
+    divided = any(getattr(jax.typeof(a), "vma", None) for a in (x, weight))  # among devices, inside `shard_map`
+    simple = x.dtype == weight.dtype == jnp.float32 and 0 not in (*x.shape, *weight.shape) and not divided
+    return simple and jax.default_backend() == "cpu" and native.available()
+
+
+def lstm_sequence(
+    weight: Float[Array, "in gates"],
+    recurrent_weight: Float[Array, "out gates"],
+    bias: Float[Array, " gates"] | None,
+    x: Float[Array, "*batch time in"],
+    state: tuple[Float[Array, "*batch out"], Float[Array, "*batch out"]],
+    keep: Bool[Array, "*batch time"] | None = None,
+    *,
+    reverse: bool = False,
+) -> tuple[Float[Array, "*batch time out"], tuple[Float[Array, "*batch out"], Float[Array, "*batch out"]]]:
+    """The steps of `lstm_step` over time, as by `unroll`, in C++: for arrays of which `lstm_native` is true.
+
+    >>> import jax.numpy as jnp
+    >>> from fluxion.ops.recurrent import lstm_native, lstm_sequence
+    >>> weight, x, state = jnp.zeros((1, 4)), jnp.zeros((2, 1)), (jnp.zeros(1), jnp.ones(1))
+    >>> if lstm_native(x, weight):
+    ...     hs, (h, c) = lstm_sequence(weight, weight, None, x, state)
+    ...     assert c.tolist() == [0.25]
+    """
+    from fluxion.native.recurrent import lstm  # here, because it loads Pallas
+
+    batch, time = x.shape[:-2], x.shape[-2]
+    n = math.prod(batch)
+    h, c = (a.reshape(n, -1) for a in state)
+    bias = jnp.zeros(recurrent_weight.shape[1:], x.dtype) if bias is None else bias
+    kept = None if keep is None else keep.reshape(n, time)
+    hs, c = lstm(weight, recurrent_weight, bias, x.reshape(n, time, -1), h, c, kept, reverse=reverse)
+    h = hs[:, 0] if reverse else hs[:, -1]
+    hs, h, c = (a.reshape(*batch, *a.shape[1:]) for a in (hs, h, c))
+    return hs if keep is None else where(keep, hs, jnp.zeros_like(hs)), (h, c)
 
 
 def unroll(
