@@ -16,6 +16,7 @@ from fluxion.errors import ShapeError
 from fluxion.layers.inputs import as_input, drawn, function, plus, whole, whole_or_none
 from fluxion.ops.activations import tanh
 from fluxion.ops.initializers import glorot_uniform, zeros
+from fluxion.ops.product import product
 from fluxion.ops.recurrent import (
     gru_gates,
     gru_step,
@@ -99,7 +100,7 @@ class Cell(Layer):
 
     def project(self, x: Float[Array, "... in"]) -> Float[Array, "... gates"]:
         """What the input contributes to the gates."""
-        return plus(x @ self.weight, self.bias)
+        return plus(product(x, self.weight), self.bias)
 
     def step(self, projected: Float[Array, "*batch gates"], state: Any) -> tuple[Float[Array, "*batch out"], Any]:
         """Output and next state, for an input that is projected already."""

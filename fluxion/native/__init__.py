@@ -31,6 +31,13 @@ def available() -> bool:
     return os.environ.get("FLUXION_NATIVE") != "off" and not _load()[1]
 
 
+def takes(*arrays: jax.Array) -> bool:
+    """Whether the kernels compute with these arrays: whole ones of float32, where the library is used at all."""
+    float32 = all(array.dtype == "float32" for array in arrays)
+    # Inside `shard_map` an array is one device's part of a larger one.
+    return float32 and not any(getattr(jax.typeof(array), "vma", None) for array in arrays) and available()
+
+
 def status() -> str:
     """The instruction set in use, or why the library is not used: a few words for `fluxion info`."""
     if os.environ.get("FLUXION_NATIVE") == "off":

@@ -181,10 +181,10 @@ def _convolve(
     2 to 20 times as fast as XLA's own on a CPU, and far more than that inside a loop (`lax.scan`).
     """
     simple = groups == 1 and max(spread) == max(dilation) == 1 and len(stride) <= 2
-    if simple and x.dtype == weight.dtype == jnp.float32 and not _divided(x, weight) and native.available():
+    if simple and native.takes(x, weight):
         from fluxion.native.convolution import convolution  # here, because it loads Pallas
 
-        fused = bias is not None and bias.dtype == jnp.float32 and not _divided(bias)
+        fused = bias is not None and native.takes(bias)
         rectified = fused and activation is relu
         row = len(stride) == 1
         if row:
@@ -206,11 +206,6 @@ def _convolve(
             groups,
         )
     return activation(y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - 1)))
-
-
-def _divided(*arrays: Array) -> bool:
-    """Whether an array is a device's part of a larger one, inside `shard_map`."""
-    return any(getattr(jax.typeof(array), "vma", None) for array in arrays)
 
 
 def output_paddings(

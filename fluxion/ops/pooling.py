@@ -307,9 +307,8 @@ def _root(x: Array, p: float) -> Array:
 def _is_native(x: Array, windows: _Windows) -> bool:
     """Whether the C++ library has these largest values: the same numbers, gradients several times faster on a CPU."""
     # A window of k x k cells costs k * k steps there, and k + k here: large ones stay here.
-    known = x.dtype == jnp.float32 and x.ndim <= 4 and max(windows.dilation) == 1 and math.prod(windows.kernel) <= 16
-    # Inside `shard_map` an array is a device's part of a larger one.
-    return known and x.size > 0 and not getattr(jax.typeof(x), "vma", None) and native.available()
+    known = x.ndim <= 4 and max(windows.dilation) == 1 and math.prod(windows.kernel) <= 16
+    return known and x.size > 0 and native.takes(x)
 
 
 def _natively_pooled(x: Array, windows: _Windows) -> Array:

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 
 from fluxion import native
 
@@ -32,9 +31,7 @@ def product(x: Float[Array, "*batch in"], weight: Float[Array, "in out"]) -> Flo
 
 
 def _is_native(x: Array, weight: Array) -> bool:
-    if not x.dtype == weight.dtype == jnp.float32 or not native.available() or jax.default_backend() != "cpu":
-        return False
-    if any(getattr(jax.typeof(array), "vma", None) for array in (x, weight)):  # parts of arrays, inside `shard_map`
+    if jax.default_backend() != "cpu" or not native.takes(x, weight):
         return False
     return 0 < x.size * weight.shape[1] <= MOST and weight.size <= MOST_CELLS
 

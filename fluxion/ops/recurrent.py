@@ -156,9 +156,7 @@ def lstm_native(x: Array, weight: Array) -> bool:
     >>> lstm_native(jnp.zeros((8, 10, 3), jnp.bfloat16), jnp.zeros((5, 20)))
     False
     """
-    divided = any(getattr(jax.typeof(a), "vma", None) for a in (x, weight))  # among devices, inside `shard_map`
-    simple = x.dtype == weight.dtype == jnp.float32 and 0 not in (*x.shape, *weight.shape) and not divided
-    return simple and jax.default_backend() == "cpu" and native.available()
+    return 0 not in (*x.shape, *weight.shape) and jax.default_backend() == "cpu" and native.takes(x, weight)
 
 
 def lstm_sequence(
