@@ -25,7 +25,6 @@ from workloads import CONVOLUTIONS, SAMPLE, WORKLOADS, prepare
 
 HERE = Path(__file__).parent
 STARTS = 5  # fresh processes for one measurement of a start
-TOLERANCE = 1e-4  # relative: how far the losses of the first steps may be from one another
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
@@ -264,10 +263,10 @@ def peak(folder: Path, threads: int) -> float | None:
 # ----------------------------------------------------------------------------------------------- checks
 
 
-def same_work(outputs: list[float], reference: list[float]) -> bool:
+def same_work(outputs: list[float], reference: list[float], tolerance: float = 1e-4) -> bool:
     """Whether the losses of the first steps, or the outputs, agree."""
     a, b = np.array(outputs), np.array(reference)
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= TOLERANCE * np.maximum(np.abs(b).mean(), np.abs(b))))
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance * np.maximum(np.abs(b).mean(), np.abs(b))))
 
 
 def machine() -> dict[str, Any]:

@@ -208,6 +208,7 @@ class Workload:
     epochs: int = 1  # that one sample of the time of an epoch is the mean of
     block: int = 1  # steps in one sample of the time on prebuilt batches
     checked: int = 10  # first steps whose losses are compared; later ones drift apart by rounding alone
+    tolerance: float = 1e-4  # relative: how far these losses, or the outputs, may be from one another
     optimizer: str = "adam"  # Adam(0.001, betas 0.9 and 0.999, eps 1e-8) or momentum: SGD(0.01, momentum 0.9)
     evaluation: int = 0  # examples to evaluate at the end, in batches of 1000
     goal: float | None = None  # what issue 4 asks of the ratio
@@ -313,8 +314,9 @@ def _workloads() -> list[Workload]:
                  **pictures),
         *(Workload(f"conv-bn-{n}", f"Conv3 32-64, BatchNorm, relu, {n}x{n}, batch 64", _normed(), (n, n, 32),
                    batch=64, examples=10240 // n * 16 // n, block=2048 // n // n, goal=0.95) for n in (16, 32)),
-        Workload("resnet18", "ResNet-18, 32x32, batch 32", _resnet18(), batch=32, examples=64, checked=2, goal=0.95,
-                 **pictures),
+        # BatchNorm on barely different pixels blows up rounding: torch's own two modes are 6e-4 apart after a step.
+        Workload("resnet18", "ResNet-18, 32x32, batch 32", _resnet18(), batch=32, examples=64, checked=2,
+                 tolerance=2e-3, goal=0.95, **pictures),
         Workload("lstm", "LSTM 128, 50 steps, batch 64", lstm, (50, 128), batch=64, examples=1920, block=10, goal=0.9),
         Workload("char-lstm", "Characters, 2 LSTM of 128, 64 steps, batch 16", char_lstm, (64,), batch=16,
                  examples=480, block=10, goal=0.9, **shakespeare),
