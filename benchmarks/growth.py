@@ -83,6 +83,7 @@ def measure(name: str, module: str, mode: str) -> dict[int, dict[str, float]]:
     """In this process: every size of a series, until one takes too long."""
     peer = importlib.import_module(f"peers.with_{module}")
     found: dict[int, dict[str, float]] = {}
+    measure_one(peer, mode, WORKLOADS["tiny"], False)  # what happens once in a process
     for size in SERIES[name].sizes:
         found[size] = measure_one(peer, mode, workload(name, size), name == "rows")
         if found[size]["first"] > 60 or found[size].get("step", 0) > LONG:
@@ -136,7 +137,7 @@ SCALES = {"step": 1e3, "first": 1e3, "memory": 1e-6, "epoch": 1.0}
 
 def draw(name: str, measured: dict[str, Any]) -> Path:
     """A panel for each quantity, logarithmic both ways, each line with its name at its end."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
     from fluxion.train.plots import INK, PALE, PALETTE, _figure
 
@@ -146,36 +147,36 @@ def draw(name: str, measured: dict[str, Any]) -> Path:
         axes = figure.add_subplot(1, len(series.quantities), i + 1)
         ends = []
         for color, (way, points) in zip(PALETTE, lines(measured), strict=False):
-            xs, ys = list(points), [values[key] * SCALES[key] for values in points.values()]
-            axes.loglog(xs, ys, color=color, linewidth=1.8, marker="o", markersize=3.5)
-            ends.append((xs[-1], ys[-1], way, color))
+            sizes, values = list(points), [point[key] * SCALES[key] for point in points.values()]
+            axes.loglog(sizes, values, color=color, linewidth=1.8, marker="o", markersize=3.5)
+            ends.append((sizes[-1], values[-1], way, color))
         low, high = axes.get_ylim()
-        axes.set_ylim(low, high)
-        label_ends(axes, ends, high / low)
+        axes.set_ylim(low, high)  # and with that, where the names are
+        name_ends(axes, ends, high / low)
+        axes.set_xlim(series.sizes[0] / 1.3, series.sizes[-1] * (series.sizes[-1] / series.sizes[0]) ** 0.28)
+        axes.xaxis.set_major_locator(FixedLocator(series.sizes[:: 1 if len(series.sizes) < 8 else 2]))
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        for axis, form in ((axes.xaxis, "{x:,.0f}"), (axes.yaxis, "{x:,g}")):
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(StrMethodFormatter(form))
         axes.set_xlabel(series.axis, color=INK)
         axes.set_title(label, loc="left", fontsize=10, color=INK)
-        axes.xaxis.set_major_locator(LogLocator(base=10))
-        axes.set_xticks(series.sizes if len(series.sizes) < 8 else series.sizes[::2])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.grid(color=PALE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=8)
-        axes.set_xlim(series.sizes[0] / 1.3, series.sizes[-1] * (series.sizes[-1] / series.sizes[0]) ** 0.28)
     figure.suptitle(series.title, x=0.01, ha="left", fontsize=11, color=INK)
     file = HERE / f"growth-{name}.png"
     figure.savefig(file, dpi=110)
     return file
 
 
-def label_ends(axes: Any, ends: list[tuple[float, float, str, str]], span: float) -> None:
-    """The names beside the last points, moved apart where they would touch."""
-    least = span**0.07
-    height = 0.0
+def name_ends(axes: Any, ends: list[tuple[float, float, str, str]], span: float) -> None:
+    """The names beside the last points, moved up where they would touch."""
+    heights: dict[float, float] = {}  # of the topmost name, by the place of its point
     for x, y, way, color in sorted(ends, key=lambda end: end[1]):
-        height = max(y, height * least)
-        axes.annotate(way, (x, height), (6, 0), textcoords="offset points", color=color, fontsize=9, va="center")
+        heights[x] = max(y, heights.get(x, 0.0) * span**0.07)
+        placed = {"textcoords": "offset points", "annotation_clip": False, "va": "center"}
+        axes.annotate(way, (x, heights[x]), (6, 0), color=color, fontsize=9, **placed)
 
 
 def lines(measured: dict[str, Any]) -> list[tuple[str, dict[int, dict[str, float]]]]:
