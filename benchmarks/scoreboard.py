@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
         print("nothing is measured yet", file=sys.stderr)
         return 1
     command = shlex.join(["python", "benchmarks/scoreboard.py", *arguments])
-    text = report(results.measurements, options.only, command, harness.peak(options.results.parent, options.threads))
+    peak = None if options.quick else harness.peak(options.results.parent, options.threads)
+    text = report(results.measurements, options.only, command, peak)
     if options.out:
         options.out.write_text(text)
     else:
@@ -60,7 +61,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--peers", type=listed, default=list(harness.PEERS), help=",".join(harness.PEERS))
     parser.add_argument("--modes", type=listed, help="only these modes of the peers")
     parser.add_argument("--all", action="store_true", help="every workload with every framework and both allocators")
-    parser.add_argument("--runs", type=int, default=3, help="fresh processes per measurement")
+    parser.add_argument("--runs", type=int, help="fresh processes per measurement: 3, or 1 with --quick")
     parser.add_argument("--allocator", type=listed, default=list(harness.ALLOCATORS), help="default,tuned")
     parser.add_argument("--threads", type=int, default=cores, help="cores for every peer")
     parser.add_argument("--limit", type=float, default=300, help="seconds for one process")
@@ -71,6 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--out", type=Path, help="file of the table, such as benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
+    options.runs = options.runs or (1 if options.quick else 3)
     options.results = options.results or FOLDER / ("quick.json" if options.quick else "results.json")
     for name, given, known in (
         ("--only", options.only, WORKLOADS),
