@@ -14,16 +14,17 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workloads import WORKLOADS, prepare
+from workloads import CONVOLUTIONS, SAMPLE, WORKLOADS, prepare
 
 HERE = Path(__file__).parent
-TOLERANCE = 1e-4  # relative: how far the losses of the first steps may be from one another
+STARTS = 5  # fresh processes for one measurement of a start
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
@@ -44,22 +45,24 @@ class Peer:
     needs: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     python: str = sys.executable
+    rows: tuple[str, ...] | None = None  # the workloads it is run on unless all is asked for; None: every one
 
 
+KERAS_JAX = {"KERAS_BACKEND": "jax"}
+KERAS_TF = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("fluxion", "fluxion", ("fluxion",)),
         Peer("jax", "jax", ("jax",)),
         Peer("torch", "torch", ("torch",)),
-        Peer("keras-jax", "keras", ("keras", "jax"), {"KERAS_BACKEND": "jax"}),
-        Peer(
-            "keras-tf", "keras", ("keras", "tensorflow"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        ),
-        Peer("flax", "flax", ("flax", "optax")),
-        Peer("equinox", "equinox", ("equinox", "optax")),
+        Peer("keras-jax", "keras", ("keras", "jax"), KERAS_JAX, rows=SAMPLE),
+        Peer("keras-tf", "keras", ("keras", "tensorflow"), KERAS_TF, rows=SAMPLE + CONVOLUTIONS),
+        Peer("flax", "flax", ("flax", "optax"), rows=SAMPLE),
+        Peer("equinox", "equinox", ("equinox", "optax"), rows=SAMPLE),
     )
 }
+TUNED_PEERS = ("fluxion", "jax", "torch")  # run with the tuned allocator, on SAMPLE, unless all is asked for
 
 
 @dataclass(frozen=True)
@@ -87,31 +90,60 @@ def modes(peer: Peer) -> dict[str, Any]:
         f"import importlib.util as u; absent = [n for n in {peer.needs!r} if u.find_spec(n) is None]\n"
         "if absent: print(json.dumps({'missing': 'no ' + ', '.join(absent)})); sys.exit()\n"
         f"import peers.with_{peer.module} as p; from workloads import WORKLOADS as all\n"
-        "kind = {n: p.MODES['train' if w.training else 'infer'] for n, w in all.items()}\n"
-        "print(json.dumps({'modes': {n: [m for m in kind[n] if p.supports(w, m)] for n, w in all.items()}}))"
+        "print(json.dumps({'modes': {n: [m for m in p.MODES[w.kind] if p.supports(w, m)] for n, w in all.items()}}))"
     )
     result = answer([peer.python, "-c", code], peer.environment, limit=120)
     return {"missing": result["error"]} if "error" in result else result
 
 
-def measure(task: Task, folder: Path, threads: int, limit: float) -> dict[str, Any]:
-    prepared = prepare(WORKLOADS[task.workload], folder)
+def measure(task: Task, folder: Path, threads: int, limit: float, quick: bool = False) -> dict[str, Any]:
+    workload = WORKLOADS[task.workload]
+    prepared = prepare(workload, folder)
     spec = {
         "workload": task.workload,
         "module": task.peer.module,
         "mode": task.mode,
         "file": prepared["file"],
         "threads": threads,
+        "quick": quick,
     }
     command = [task.peer.python, str(HERE / "worker.py"), json.dumps(spec)]
-    result = answer(command, task.peer.environment | ALLOCATORS[task.allocator], limit, threads)
+    environment = task.peer.environment | ALLOCATORS[task.allocator]
+    if workload.kind == "start":
+        result = starts(command, environment, limit, threads, workload.cache == "warm", 1 if quick else STARTS)
+    else:
+        result = answer(command, environment, limit, threads)
     names = ("workload", "peer", "mode", "allocator", "run")
     return {**dict(zip(names, task.key, strict=True)), "data": prepared["data"], "threads": threads, **result}
 
 
+def starts(
+    command: list[str], environment: dict[str, str], limit: float, threads: int, warm: bool, times: int
+) -> dict[str, Any]:
+    """One result of several fresh processes, each with an empty cache of compiled programs, or with a filled one."""
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as shared:
+        for _ in range(times + warm):
+            with tempfile.TemporaryDirectory() as own:
+                settings = environment | caches(Path(shared if warm else own))
+                results.append(answer(command, settings, limit, threads))
+            if "error" in results[-1]:
+                return results[-1]
+    counted = results[warm:]
+    joined = {name: [t for r in counted for t in r["times"][name]] for name in counted[0]["times"]}
+    return {**counted[-1], "times": joined}
+
+
+def caches(folder: Path) -> dict[str, str]:
+    """The environment in which a framework keeps compiled programs there: Fluxion by itself, JAX if it is told to."""
+    jax = {"JAX_COMPILATION_CACHE_DIR": str(folder / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {"FLUXION_CACHE": str(folder), "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", **jax}
+
+
 def answer(command: list[str], environment: dict[str, str], limit: float, threads: int | None = None) -> dict[str, Any]:
     """The JSON that a fresh process prints last, or `{"error": why}`."""
-    settings = dict(os.environ, FLUXION_CACHE="off", JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="", **environment)
+    fixed = {"FLUXION_CACHE": "off", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    settings = os.environ | fixed | environment
     if threads is not None:
         settings |= {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
     pipe = subprocess.PIPE
@@ -140,9 +172,14 @@ def answer(command: list[str], environment: dict[str, str], limit: float, thread
 
 
 def plan(
-    peers: Iterable[Peer], names: Iterable[str], allocators: Iterable[str], runs: int, abilities: dict[str, Any]
+    peers: Iterable[Peer],
+    names: Iterable[str],
+    allocators: Iterable[str],
+    runs: int,
+    abilities: dict[str, Any],
+    everything: bool = True,
 ) -> list[Task]:
-    """All measurements: run after run, workload after workload, the peers of each in a new random order."""
+    """The measurements: run after run, workload after workload, the peers of each in a new random order."""
     tasks = []
     for run in range(runs):
         for name in names:
@@ -151,9 +188,16 @@ def plan(
                 for peer in peers
                 for mode in abilities[peer.name].get("modes", {}).get(name, ())
                 for allocator in allocators
+                if everything or is_chosen(peer, name, allocator)
             ]
             tasks += random.sample(row, len(row))
     return tasks
+
+
+def is_chosen(peer: Peer, name: str, allocator: str) -> bool:
+    """Whether a measurement belongs to the board that is run unless all is asked for."""
+    tuned = allocator == "default" or (peer.name in TUNED_PEERS and name in SAMPLE and not name.startswith("start"))
+    return tuned and (peer.rows is None or name in peer.rows)
 
 
 class Results:
@@ -181,13 +225,13 @@ class Results:
 
 
 def carry_out(
-    tasks: list[Task], results: Results, folder: Path, threads: int, limit: float
+    tasks: list[Task], results: Results, folder: Path, threads: int, limit: float, quick: bool = False
 ) -> Iterator[tuple[Task, dict[str, Any]]]:
     """Make the measurements that are not there yet, one after the other; each is kept at once."""
     done = results.done(threads)
     for task in tasks:
         if task.key not in done:
-            measurement = measure(task, folder, threads, limit)
+            measurement = measure(task, folder, threads, limit, quick)
             results.add(measurement)
             yield task, measurement
 
@@ -203,13 +247,25 @@ def fingerprint(peer: str) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
+def peak(folder: Path, threads: int) -> float | None:
+    """How many operations per second this machine does at best; measured once for each folder of results."""
+    file = folder / f"peak-{threads}.json"
+    if not file.exists():
+        found = answer([sys.executable, str(HERE / "arithmetic.py"), str(threads)], {}, limit=120, threads=threads)
+        if "error" in found:
+            return None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+    return json.loads(file.read_text())["peak"]
+
+
 # ----------------------------------------------------------------------------------------------- checks
 
 
-def same_work(outputs: list[float], reference: list[float]) -> bool:
+def same_work(outputs: list[float], reference: list[float], tolerance: float = 1e-4) -> bool:
     """Whether the losses of the first steps, or the outputs, agree."""
     a, b = np.array(outputs), np.array(reference)
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= TOLERANCE * np.maximum(np.abs(b).mean(), np.abs(b))))
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance * np.maximum(np.abs(b).mean(), np.abs(b))))
 
 
 def machine() -> dict[str, Any]:

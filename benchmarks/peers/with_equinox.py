@@ -11,11 +11,11 @@ import numpy as np
 import optax
 import workloads as w
 
-MODES = {"train": ("filter_jit",), "infer": ("filter_jit",)}
+MODES = {"train": ("filter_jit",), "infer": ("filter_jit",), "start": ("filter_jit",)}
 
 
 def supports(workload: w.Workload, mode: str) -> bool:
-    return not any(isinstance(part, w.BatchNorm) for part in workload.network)  # its BatchNorm has other statistics
+    return not workload.has_batchnorm  # its statistics would have to go through every layer by hand
 
 
 def versions() -> dict[str, str]:
@@ -41,12 +41,11 @@ class LSTM(eqx.Module):
         return jax.lax.scan(step, (zeros, zeros), x)[1]
 
 
-class Embedding(eqx.Module):
-    token: Any
-    position: Any
+class Positions(eqx.Module):
+    weight: Any
 
     def __call__(self, x: Any) -> Any:
-        return self.token[x] + self.position[: len(x)]
+        return x + self.weight[: len(x)]
 
 
 class Mapped(eqx.Module):
@@ -116,7 +115,9 @@ def make(part: w.Part, before: w.Part | None, sequence: bool, own: dict[str, np.
         case w.LastStep():
             return [lambda x: x[-1]]
         case w.Embedding():
-            return [Embedding(jnp.asarray(own["token"]), jnp.asarray(own["position"]))]
+            return [Mapped(put(eqx.nn.Embedding(part.vocabulary, part.features, key=KEY), "weight", own["weight"]))]
+        case w.Positions():
+            return [Positions(jnp.asarray(own["weight"]))]
         case w.LayerNorm():
             return [Mapped(norm(eqx.nn.LayerNorm(part.features), own["scale"], own["bias"]))]
         case w.Block():
@@ -168,6 +169,13 @@ def step(data: Any, model: Any, state: Any, update: Any) -> Any:
 
 
 @eqx.filter_jit
+def score(model: Any, x: Any, y: Any) -> Any:
+    outputs = jax.vmap(model)(x)
+    loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+    return jnp.stack([loss, (outputs.argmax(-1) == y).mean()])
+
+
+@eqx.filter_jit
 def forward(model: Any, x: Any) -> Any:
     return jax.vmap(model)(x)
 
@@ -209,10 +217,11 @@ class Session:
             rows = (order[s : s + size] for s in range(0, len(x) - size + 1, size))
             self.losses((x[r], y[r]) for r in rows)
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray) -> float:
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         starts = range(0, len(x), 1000)
-        right = [(self.forward(self.inputs(x[s : s + 1000])).argmax(-1) == y[s : s + 1000]).sum() for s in starts]
-        return float(sum(right)) / len(x)
+        scores = [score(self.model, self.inputs(x[s : s + 1000]), y[s : s + 1000]) for s in starts]
+        loss, accuracy = np.mean(scores, 0)
+        return loss, accuracy
 
     def forward(self, x: Any) -> Any:
         return forward(self.model, x).block_until_ready()

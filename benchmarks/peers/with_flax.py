@@ -1,4 +1,4 @@
-"""Flax NNX: a jitted step, and the same with `cached_partial`, which walks through the model only once."""
+"""Flax NNX: a jitted step with `cached_partial`, which walks through the model only once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import optax
 import workloads as w
 from flax import nnx
 
-MODES = {"train": ("jit", "cached_partial"), "infer": ("jit", "cached_partial")}
+MODES = {"train": ("cached_partial",), "infer": ("cached_partial",), "start": ("cached_partial",)}
 
 
 def supports(workload: w.Workload, mode: str) -> bool:
@@ -27,13 +27,24 @@ def threads(count: int) -> None:
     """XLA starts as many threads as the process may use cores."""
 
 
-class Embedding(nnx.Module):
-    def __init__(self, part: w.Embedding, rngs: nnx.Rngs) -> None:
-        self.token = nnx.Embed(part.vocabulary, part.features, rngs=rngs)
-        self.position = nnx.Embed(part.length, part.features, rngs=rngs)
+class Positions(nnx.Module):
+    def __init__(self, part: w.Positions, rngs: nnx.Rngs) -> None:
+        self.rows = nnx.Embed(part.length, part.features, rngs=rngs)
 
     def __call__(self, x: Any) -> Any:
-        return self.token(x) + self.position(jnp.arange(x.shape[1]))
+        return x + self.rows(jnp.arange(x.shape[1]))
+
+
+class Residual(nnx.Module):
+    def __init__(self, part: w.Residual, rngs: nnx.Rngs) -> None:
+        self.projected = "3" in part.convolutions
+        for i, conv in part.convolutions.items():
+            setattr(self, f"conv{i}", make(conv, rngs))
+            setattr(self, f"norm{i}", nnx.BatchNorm(part.outputs, momentum=0.9, epsilon=1e-5, rngs=rngs))
+
+    def __call__(self, x: Any) -> Any:
+        y = self.norm2(self.conv2(nnx.relu(self.norm1(self.conv1(x)))))
+        return nnx.relu(y + (self.norm3(self.conv3(x)) if self.projected else x))
 
 
 class Block(nnx.Module):
@@ -55,14 +66,16 @@ def make(part: w.Part, rngs: nnx.Rngs) -> Any:
         case w.Dense():
             return nnx.Linear(part.inputs, part.outputs, rngs=rngs)
         case w.Conv():
-            padding = "SAME" if part.same else "VALID"
-            return nnx.Conv(part.inputs, part.outputs, (part.kernel, part.kernel), padding=padding, rngs=rngs)
+            options = {"strides": part.stride, "padding": part.padding, "use_bias": part.bias}
+            return nnx.Conv(part.inputs, part.outputs, (part.kernel, part.kernel), **options, rngs=rngs)
         case w.MaxPool():
             return lambda x: nnx.max_pool(x, (2, 2), (2, 2))
         case w.Flatten():
             return lambda x: x.reshape(len(x), -1)
         case w.BatchNorm():
             return nnx.BatchNorm(part.channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        case w.Residual():
+            return Residual(part, rngs)
         case w.SpatialMean():
             return lambda x: x.mean((1, 2))
         case w.LSTM():
@@ -70,7 +83,9 @@ def make(part: w.Part, rngs: nnx.Rngs) -> Any:
         case w.LastStep():
             return lambda x: x[:, -1]
         case w.Embedding():
-            return Embedding(part, rngs)
+            return nnx.Embed(part.vocabulary, part.features, rngs=rngs)
+        case w.Positions():
+            return Positions(part, rngs)
         case w.LayerNorm():
             return nnx.LayerNorm(part.features, epsilon=1e-5, rngs=rngs)
         case w.Block():
@@ -80,15 +95,20 @@ def make(part: w.Part, rngs: nnx.Rngs) -> Any:
 def load(part: w.Part, layer: Any, own: dict[str, np.ndarray]) -> None:
     match part:
         case w.Dense() | w.Conv():
-            put(layer, kernel=own["weight"], bias=own["bias"])
+            put(layer, **{{"weight": "kernel"}.get(name, name): array for name, array in own.items()})
+        case w.Residual():
+            for i in part.convolutions:
+                put(getattr(layer, f"conv{i}"), kernel=own[f"conv{i}.weight"])
+                put(getattr(layer, f"norm{i}"), scale=own[f"norm{i}.scale"], bias=own[f"norm{i}.bias"])
         case w.BatchNorm() | w.LayerNorm():
             put(layer, scale=own["scale"], bias=own["bias"])
         case w.LSTM():
             put(layer.cell.dense_i, kernel=own["weight"])
             put(layer.cell.dense_h, kernel=own["recurrent_weight"], bias=own["bias"])
         case w.Embedding():
-            put(layer.token, embedding=own["token"])
-            put(layer.position, embedding=own["position"])
+            put(layer, embedding=own["weight"])
+        case w.Positions():
+            put(layer.rows, embedding=own["weight"])
         case w.Block():
             for name in ("norm1", "norm2"):
                 put(getattr(layer, name), scale=own[f"{name}.scale"], bias=own[f"{name}.bias"])
@@ -131,6 +151,13 @@ def step(model: Model, opt: nnx.Optimizer, x: Any, y: Any) -> Any:
 
 
 @nnx.jit
+def score(model: Model, x: Any, y: Any) -> Any:
+    outputs = model(x)
+    loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+    return jnp.stack([loss, (outputs.argmax(-1) == y).mean()])
+
+
+@nnx.jit
 def forward(model: Model, x: Any) -> Any:
     return model(x)
 
@@ -143,12 +170,8 @@ class Session:
         opt = nnx.Optimizer(self.model, rule, wrt=nnx.Param)
         if not workload.training:
             self.model.eval()
-        if mode == "cached_partial":
-            self.step = nnx.cached_partial(step, self.model, opt)
-            self.call = nnx.cached_partial(forward, self.model)
-        else:
-            self.step = lambda x, y: step(self.model, opt, x, y)
-            self.call = lambda x: forward(self.model, x)
+        self.step = nnx.cached_partial(step, self.model, opt)
+        self.call, self.score = nnx.cached_partial(forward, self.model), nnx.cached_partial(score, self.model)
 
     def prepare(self, batches: list[Any]) -> list[Any]:
         return [(jnp.asarray(x), jnp.asarray(y)) for x, y in batches]
@@ -167,9 +190,10 @@ class Session:
             rows = (order[s : s + size] for s in range(0, len(x) - size + 1, size))
             self.losses((x[r], y[r]) for r in rows)
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray) -> float:
-        right = [(self.call(x[s : s + 1000]).argmax(-1) == y[s : s + 1000]).sum() for s in range(0, len(x), 1000)]
-        return float(sum(right)) / len(x)
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+        scores = [self.score(x[s : s + 1000], y[s : s + 1000]) for s in range(0, len(x), 1000)]
+        loss, accuracy = np.mean(scores, 0)
+        return loss, accuracy
 
     def inputs(self, x: np.ndarray) -> Any:
         return jnp.asarray(x)

@@ -10,11 +10,12 @@ import workloads as w
 
 import fluxion as fx
 
-MODES = {"train": ("train", "fit", "fit accuracy"), "infer": ("jit", "predict")}
+# The iterator in Knet's style is to be one more mode of training, where "fit accuracy" is.
+MODES = {"train": ("train", "fit", "fit accuracy"), "infer": ("jit", "predict"), "start": ("train", "fit")}
 
 
 def supports(workload: w.Workload, mode: str) -> bool:
-    return mode != "fit accuracy" or workload.name in ("mlp-small", "tiny")
+    return mode != "fit accuracy" or workload.name in ("mlp-small", *w.TESTS)
 
 
 def versions() -> dict[str, str]:
@@ -25,13 +26,16 @@ def threads(count: int) -> None:
     """XLA starts as many threads as the process may use cores."""
 
 
-class GPTInput(fx.Layer):
-    def __init__(self, vocabulary: int, length: int, features: int) -> None:
-        self.token = fx.Embedding(vocabulary, features)
-        self.position = fx.LearnedPositions(length, features)
+class Residual(fx.Layer):
+    def __init__(self, part: w.Residual) -> None:
+        convs = {i: layer(conv) for i, conv in part.convolutions.items()}
+        self.conv1, self.norm1 = convs["1"], fx.BatchNorm(part.outputs, fx.relu)
+        self.conv2, self.norm2 = convs["2"], fx.BatchNorm(part.outputs)
+        self.conv3, self.norm3 = (convs["3"], fx.BatchNorm(part.outputs)) if "3" in convs else (None, None)
 
     def __call__(self, x: Any) -> Any:
-        return self.position(self.token(x))
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x))))
+        return fx.relu(y + (x if self.conv3 is None else self.norm3(self.conv3(x))))
 
 
 def spatial_mean(x: Any) -> Any:
@@ -47,14 +51,16 @@ def layer(part: w.Part) -> Any:
         case w.Dense():
             return fx.Dense(part.inputs, part.outputs, activation(part))
         case w.Conv():
-            padding = "same" if part.same else 0
-            return fx.Conv((part.kernel, part.kernel), part.inputs, part.outputs, activation(part), padding=padding)
+            options = {"stride": part.stride, "padding": part.padding, "bias": part.bias}
+            return fx.Conv((part.kernel, part.kernel), part.inputs, part.outputs, activation(part), **options)
         case w.MaxPool():
             return fx.MaxPool((2, 2))
         case w.Flatten():
             return fx.flatten
         case w.BatchNorm():
             return fx.BatchNorm(part.channels, fx.relu)
+        case w.Residual():
+            return Residual(part)
         case w.SpatialMean():
             return spatial_mean
         case w.LSTM():
@@ -62,7 +68,9 @@ def layer(part: w.Part) -> Any:
         case w.LastStep():
             return last_step
         case w.Embedding():
-            return GPTInput(part.vocabulary, part.length, part.features)
+            return fx.Embedding(part.vocabulary, part.features)
+        case w.Positions():
+            return fx.LearnedPositions(part.length, part.features)
         case w.LayerNorm():
             return fx.LayerNorm(part.features)
         case w.Block():
@@ -81,8 +89,6 @@ def paths(part: w.Part) -> dict[str, str]:
     match part:
         case w.LSTM():
             return {name: f".cells[0].{name}" for name in part.shapes()}
-        case w.Embedding():
-            return {"token": ".token.weight", "position": ".position.weight"}
         case w.Block():
             split = {name: name.split(".") for name in part.shapes()}
             return {name: f".{BLOCK.get(a, f'attention.{a}')}.{b}" for name, (a, b) in split.items()}
@@ -137,9 +143,9 @@ class Session:
             progress=False,
         )
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray) -> float:
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         values = fx.evaluate(self.model, (x, y), loss=fx.logitcrossentropy, metrics=[fx.accuracy], batch_size=1000)
-        return values["accuracy"]
+        return values["loss"], values["accuracy"]
 
     def inputs(self, x: np.ndarray) -> Any:
         return x if self.mode == "predict" else jax.numpy.asarray(x)

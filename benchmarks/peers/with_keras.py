@@ -1,4 +1,4 @@
-"""Keras 3, on JAX or TensorFlow as KERAS_BACKEND says: `fit`, with XLA or without."""
+"""Keras 3, on JAX or TensorFlow as KERAS_BACKEND says: `fit`; on TensorFlow a loop inside one `tf.function`, too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from keras import layers, ops
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     import tensorflow
-MODES = {"train": ("fit", "fit xla"), "infer": ("call", "predict_on_batch")}
+MODES = {"train": ("fit", "graph", "graph xla"), "infer": ("call", "predict_on_batch"), "start": ("fit",)}
 
 
 def supports(workload: w.Workload, mode: str) -> bool:
-    return mode != "fit xla" or BACKEND == "tensorflow"  # on JAX there is nothing else
+    if mode == "graph xla":  # slower than without where it has to convolve
+        return BACKEND == "tensorflow" and not workload.has_convolution
+    return mode != "graph" or BACKEND == "tensorflow"
 
 
 def versions() -> dict[str, str]:
@@ -39,8 +41,7 @@ def make(part: w.Part, x: Any) -> tuple[Any, list[Any]]:
         case w.Dense():
             own = layers.Dense(part.outputs, activation=part.activation or None)
         case w.Conv():
-            padding = "same" if part.same else "valid"
-            own = layers.Conv2D(part.outputs, part.kernel, activation=part.activation or None, padding=padding)
+            return conv(part, x)
         case w.MaxPool():
             own = layers.MaxPooling2D(2)
         case w.Flatten():
@@ -48,6 +49,8 @@ def make(part: w.Part, x: Any) -> tuple[Any, list[Any]]:
         case w.BatchNorm():
             own = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
             return layers.ReLU()(own(x)), [own]
+        case w.Residual():
+            return residual(part, x)
         case w.SpatialMean():
             own = layers.GlobalAveragePooling2D()
         case w.LSTM():
@@ -55,14 +58,37 @@ def make(part: w.Part, x: Any) -> tuple[Any, list[Any]]:
         case w.LastStep():
             return x[:, -1], []
         case w.Embedding():
-            token = layers.Embedding(part.vocabulary, part.features)
-            position = Position()
-            return position(token(x)), [token, position]
+            own = layers.Embedding(part.vocabulary, part.features)
+        case w.Positions():
+            own = Position()
         case w.LayerNorm():
             own = layers.LayerNormalization(epsilon=1e-5)
         case w.Block():
             return block(part, x)
     return own(x), [own]
+
+
+def conv(part: w.Conv, x: Any) -> tuple[Any, list[Any]]:
+    same = part.same and part.stride == 1
+    if part.same and not same:  # as much on each side; "same" would put more on one
+        x = layers.ZeroPadding2D(part.padding)(x)
+    options = {"strides": part.stride, "padding": "same" if same else "valid", "use_bias": part.bias}
+    own = layers.Conv2D(part.outputs, part.kernel, activation=part.activation or None, **options)
+    return own(x), [own]
+
+
+def residual(part: w.Residual, x: Any) -> tuple[Any, list[Any]]:
+    owners: list[Any] = []
+
+    def normed(i: str, x: Any) -> Any:
+        y, own = conv(part.convolutions[i], x)
+        norm = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+        owners.extend([*own, norm])
+        return norm(y)
+
+    y = normed("2", layers.ReLU()(normed("1", x)))
+    y = layers.Add()([y, normed("3", x) if "3" in part.convolutions else x])
+    return layers.ReLU()(y), owners
 
 
 class Position(layers.Layer):
@@ -103,6 +129,12 @@ def loaded(part: w.Part, own: dict[str, np.ndarray]) -> list[np.ndarray]:
     match part:
         case w.BatchNorm():
             return [own["scale"], own["bias"], np.zeros_like(own["bias"]), np.ones_like(own["scale"])]
+        case w.Residual():
+            arrays = []
+            for i in part.convolutions:
+                scale, bias = own[f"norm{i}.scale"], own[f"norm{i}.bias"]
+                arrays += [own[f"conv{i}.weight"], scale, bias, np.zeros_like(bias), np.ones_like(scale)]
+            return arrays
         case w.Block():
             arrays = []
             for name, array in own.items():
@@ -137,13 +169,17 @@ class Session:
         self.model.compile(
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=mode != "fit" or BACKEND == "jax",
+            jit_compile=BACKEND == "jax",
         )
+        if mode.startswith("graph"):
+            self.graph = Graph(self.model, workload.batch, xla=mode == "graph xla")
 
     def prepare(self, batches: list[Any]) -> list[Any]:
         return batches
 
     def losses(self, batches: list[Any]) -> np.ndarray:
+        if self.mode.startswith("graph"):
+            return np.array([float(self.graph.step(*self.graph.tensors(*batch))) for batch in batches])
         values = []
         for x, y in batches:
             self.model.reset_metrics()
@@ -155,15 +191,26 @@ class Session:
         if getattr(self, "given", None) is not batches:
             self.given = batches
             self.joined = [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
+            if self.mode.startswith("graph"):
+                self.joined = self.graph.tensors(*self.joined)
+        if self.mode.startswith("graph"):
+            self.graph.loop(*self.joined, tensorflow.range(len(self.joined[0])))
+            return
         self.model.fit(*self.joined, batch_size=self.workload.batch, shuffle=False, verbose=0)
 
     def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
+        if self.mode.startswith("graph"):
+            tensors = self.graph.tensors(x, y)
+            for _ in range(count):
+                self.graph.loop(*tensors, tensorflow.random.shuffle(tensorflow.range(len(x))))
+            return
         whole = len(x) // self.workload.batch * self.workload.batch
         self.model.fit(x[:whole], y[:whole], batch_size=self.workload.batch, epochs=count, verbose=0)
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray) -> float:
-        right = self.model.predict(x, batch_size=1000, verbose=0).argmax(-1) == y
-        return float(right.mean())
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+        outputs = self.model.predict(x, batch_size=1000, verbose=0)
+        loss = keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=True)
+        return float(np.asarray(loss).mean()), float((outputs.argmax(-1) == y).mean())
 
     def inputs(self, x: np.ndarray) -> Any:
         if self.mode == "predict_on_batch":
@@ -173,6 +220,37 @@ class Session:
 
     def forward(self, x: Any) -> Any:
         return self.model.predict_on_batch(x) if self.mode == "predict_on_batch" else self.call(x)
+
+
+class Graph:
+    """A loop of training steps as one TensorFlow graph, which gathers its batches from the whole tensors."""
+
+    def __init__(self, model: Any, size: int, xla: bool) -> None:
+        cross = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        optimizer = model.optimizer
+        optimizer.build(model.trainable_variables)
+
+        @tensorflow.function(jit_compile=xla)
+        def step(x: Any, y: Any) -> Any:
+            with tensorflow.GradientTape() as tape:
+                loss = cross(y, model(x, training=True))
+            variables = model.trainable_variables
+            optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+            return loss
+
+        @tensorflow.function
+        def loop(x: Any, y: Any, order: Any) -> Any:
+            loss = tensorflow.zeros(())
+            for i in tensorflow.range(tensorflow.shape(order)[0] // size):
+                rows = order[i * size : (i + 1) * size]
+                batch = tensorflow.ensure_shape(tensorflow.gather(x, rows), (size, *x.shape[1:]))
+                loss = step(batch, tensorflow.gather(y, rows))
+            return loss
+
+        self.step, self.loop = step, loop
+
+    def tensors(self, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+        return tensorflow.constant(x), tensorflow.constant(y)
 
 
 def compiled(model: Any) -> Any:

@@ -11,12 +11,13 @@ import workloads as w
 from torch import nn
 from torch.nn import functional as F
 
-MODES = {"train": ("eager", "channels_last", "compile"), "infer": ("eager", "channels_last", "compile")}
+TRAIN = ("eager", "channels_last", "compile")
+MODES = {"train": TRAIN, "infer": TRAIN, "start": ("eager", "channels_last")}
 
 
 def supports(workload: w.Workload, mode: str) -> bool:
     if mode == "channels_last":
-        return any(isinstance(part, w.Conv) for part in workload.network)
+        return workload.has_convolution
     return mode != "compile" or shutil.which("g++") is not None
 
 
@@ -48,14 +49,27 @@ class LastStep(nn.Module):
         return x[:, -1]
 
 
-class Embedding(nn.Module):
-    def __init__(self, part: w.Embedding) -> None:
+class Positions(nn.Module):
+    def __init__(self, length: int, features: int) -> None:
         super().__init__()
-        self.token = nn.Embedding(part.vocabulary, part.features)
-        self.position = nn.Parameter(torch.zeros(part.length, part.features))
+        self.weight = nn.Parameter(torch.zeros(length, features))
 
     def forward(self, x: Any) -> Any:
-        return self.token(x) + self.position[: x.shape[1]]
+        return x + self.weight[: x.shape[1]]
+
+
+class Residual(nn.Module):
+    def __init__(self, part: w.Residual) -> None:
+        super().__init__()
+        for i, conv in part.convolutions.items():
+            setattr(self, f"conv{i}", modules(conv)[0])
+            setattr(self, f"norm{i}", nn.BatchNorm2d(part.outputs))
+        self.projected = "3" in part.convolutions
+
+    def forward(self, x: Any) -> Any:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
+        return F.relu(y + (self.norm3(self.conv3(x)) if self.projected else x), inplace=True)
 
 
 class Block(nn.Module):
@@ -81,14 +95,16 @@ def modules(part: w.Part) -> list[nn.Module]:
         case w.Dense():
             return [nn.Linear(part.inputs, part.outputs), *relu(part)]
         case w.Conv():
-            padding = part.kernel // 2 if part.same else 0
-            return [nn.Conv2d(part.inputs, part.outputs, part.kernel, padding=padding), *relu(part)]
+            options = {"stride": part.stride, "padding": part.padding, "bias": part.bias}
+            return [nn.Conv2d(part.inputs, part.outputs, part.kernel, **options), *relu(part)]
         case w.MaxPool():
             return [nn.MaxPool2d(2)]
         case w.Flatten():
             return [nn.Flatten()]
         case w.BatchNorm():
             return [nn.BatchNorm2d(part.channels), nn.ReLU()]
+        case w.Residual():
+            return [Residual(part)]
         case w.SpatialMean():
             return [SpatialMean()]
         case w.LSTM():
@@ -96,7 +112,9 @@ def modules(part: w.Part) -> list[nn.Module]:
         case w.LastStep():
             return [LastStep()]
         case w.Embedding():
-            return [Embedding(part)]
+            return [nn.Embedding(part.vocabulary, part.features)]
+        case w.Positions():
+            return [Positions(part.length, part.features)]
         case w.LayerNorm():
             return [nn.LayerNorm(part.features)]
         case w.Block():
@@ -116,7 +134,10 @@ def loaded(part: w.Part, before: w.Part | None, own: dict[str, np.ndarray]) -> d
                 weight = weight.reshape(*before.shape, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
             return {"weight": weight.T, "bias": own["bias"]}
         case w.Conv():
-            return {"weight": own["weight"].transpose(3, 2, 0, 1), "bias": own["bias"]}
+            return own | {"weight": own["weight"].transpose(3, 2, 0, 1)}
+        case w.Residual():
+            turned = {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in own.items()}
+            return {name.replace("scale", "weight"): a for name, a in turned.items()}
         case w.BatchNorm() | w.LayerNorm():
             return {"weight": own["scale"], "bias": own["bias"]}
         case w.LSTM():
@@ -126,8 +147,8 @@ def loaded(part: w.Part, before: w.Part | None, own: dict[str, np.ndarray]) -> d
                 "lstm.bias_ih_l0": own["bias"],
                 "lstm.bias_hh_l0": np.zeros_like(own["bias"]),
             }
-        case w.Embedding():
-            return {"token.weight": own["token"], "position": own["position"]}
+        case w.Embedding() | w.Positions():
+            return own
         case w.Block():
             qkv = ("query", "key", "value")
             arrays = {f"{name}.weight": own[f"{name}.weight"].T for name in ("out", "up", "down")}
@@ -154,7 +175,7 @@ class Session:
         self.module = nn.Sequential(*[module for group in groups for module in group])
         if self.images and self.channels_last:
             self.module = self.module.to(memory_format=torch.channels_last)
-        self.model = torch.compile(self.module) if mode == "compile" else self.module
+        self.model = torch.compile(self.module, dynamic=False) if mode == "compile" else self.module
         learned = [p for p in self.module.parameters() if p.requires_grad]
         if workload.optimizer == "adam":
             self.opt: Any = torch.optim.Adam(learned, lr=1e-3, fused=True)
@@ -196,13 +217,17 @@ class Session:
             else:
                 self.losses((images[r], labels[r]) for r in rows)
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray) -> float:
-        self.model.eval()
-        right = 0
+    @torch.inference_mode()
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+        self.module.eval()
+        loss, right = torch.zeros(()), torch.zeros(())
         for s in range(0, len(x), 1000):
-            right += int((self.forward(self.inputs(x[s : s + 1000])).argmax(-1).numpy() == y[s : s + 1000]).sum())
-        self.model.train()
-        return right / len(x)
+            ((images, labels),) = self.prepare([(x[s : s + 1000], y[s : s + 1000])])
+            outputs = self.model(images)
+            loss += F.cross_entropy(outputs, labels, reduction="sum")
+            right += (outputs.argmax(-1) == labels).sum()
+        self.module.train()
+        return float(loss) / len(x), float(right) / len(x)
 
     @torch.inference_mode()
     def forward(self, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -40,18 +41,21 @@ def measured(tools, tmp_path_factory):
         "equinox": str(folder / "missing"),
         "keras-jax": script("talking", "echo hello"),
     }
-    abilities = {name: {"modes": {"tiny": ["train" if name == "fluxion" else "jit"]}} for name in harness.PEERS}
+    modes = {"fluxion": {"tiny": ["train"], "tiny-infer": ["predict"]}}
+    abilities = {n: {"modes": modes.get(n, {"tiny": ["jit"], "tiny-infer": ["jit"]})} for n in harness.PEERS}
     results = harness.Results(folder / "results.json")
     for name in [*broken, "fluxion", "jax"]:
         peer = dataclasses.replace(harness.PEERS[name], python=broken.get(name, sys.executable))
-        tasks = harness.plan([peer], ["tiny"], ["default"], 1, abilities)
+        names = ["tiny"] if name in broken else ["tiny", "tiny-infer"]
+        tasks = harness.plan([peer], names, ["default"], 1, abilities)
         limit = 1 if name == "flax" else 100
-        assert [task.peer for task, _ in harness.carry_out(tasks, results, folder, 1, limit)] == [peer]
+        done = list(harness.carry_out(tasks, results, folder, 1, limit, quick=True))
+        assert [task.peer for task, _ in done] == [peer] * len(names)
     return results
 
 
-def one(measured, peer):
-    (found,) = [m for m in measured.measurements if m["peer"] == peer]
+def one(measured, peer, workload="tiny"):
+    (found,) = [m for m in measured.measurements if m["peer"] == peer and m["workload"] == workload]
     return found
 
 
@@ -76,6 +80,13 @@ def test_a_broken_peer_says_why_and_spoils_nothing(measured, peer, why):
     assert why in one(measured, peer)["error"]
 
 
+def test_inference_gives_the_same_outputs(measured, tools):
+    harness, _ = tools
+    ours, theirs = one(measured, "fluxion", "tiny-infer"), one(measured, "jax", "tiny-infer")
+    assert harness.same_work(ours["outputs"], theirs["outputs"])
+    assert {"batch 1", "batch 256"} <= set(ours["times"])
+
+
 def test_a_second_call_continues(measured, tools):
     harness, _ = tools
     again = harness.Results(measured.file)
@@ -90,17 +101,43 @@ def test_a_second_call_continues(measured, tools):
 
 def test_table(measured, tools):
     _, scoreboard = tools
-    text = scoreboard.report(measured.measurements, ["tiny"], "the command")
-    (row,) = [line for line in text.splitlines() if line.startswith("| MLP 6-5-3")]
-    assert "(fluxion train)" in row
-    assert "(jax jit)" in row
+    text = scoreboard.report(measured.measurements, ["tiny", "tiny-infer"], "the command", peak=1e9)
+    rows = [line for line in text.splitlines() if line.startswith("| MLP 6-5-3")]
+    assert len(rows) == 7  # training, evaluation, two of inference, memory, the arithmetic limit twice
+    ours, theirs = (statistics.median(one(measured, peer)["times"]["epoch"]) for peer in ("fluxion", "jax"))
+    assert f"**{ours / theirs:.2f}** train" in rows[0]
+    assert " jax jit |" in rows[0]
     assert "it broke" in text
     other = [{**m, "outputs": [1.01 * v for v in m["outputs"]]} if m["peer"] == "jax" else m
              for m in measured.measurements if "error" not in m]  # fmt: skip
     text = scoreboard.report(other, ["tiny"], "the command")
-    assert "not the same work" in text
-    (row,) = [line for line in text.splitlines() if line.startswith("| MLP 6-5-3")]
-    assert row.endswith("| none | none: jax not the same work |  |")
+    row = next(line for line in text.splitlines() if line.startswith("| MLP 6-5-3"))
+    assert "| none: jax jit not the same work |" in row
+
+
+def test_goals(tools):
+    _, scoreboard = tools
+    workload = scoreboard.WORKLOADS["tiny"]
+    assert scoreboard.met(workload, {"train": 0.5, "fit": 0.6}, 0.6) == "yes"
+    assert scoreboard.met(workload, {"train": 0.5, "fit": 0.7}, 0.6) == "by train"
+    assert scoreboard.met(workload, {"train": 0.7, "fit": 0.7}, 0.6) == "no"
+
+
+def test_arithmetic(tools):
+    _, scoreboard = tools
+    work, workloads = scoreboard.arithmetic.work, scoreboard.WORKLOADS
+    assert work(workloads["tiny"], 4) == 4 * 2 * (2 * 6 * 5 + 3 * 5 * 3)  # no gradient by the data
+    lenet = 2 * (24 * 24 * 25 * 20 + 8 * 8 * 25 * 20 * 50 + 800 * 500 + 500 * 10)
+    assert work(workloads["lenet-infer"], 1) == lenet
+    assert abs(work(workloads["resnet18-infer"], 1) / 2 - 0.556e9) < 1e6  # multiply-adds, as commonly published
+
+
+def test_the_less_common_peers_have_fewer_rows(tools):
+    harness, _ = tools
+    abilities = {"flax": {"modes": {"lenet": ["jit"], "cnn": ["jit"]}}}
+    chosen = harness.plan([harness.PEERS["flax"]], ["lenet", "cnn"], ["default"], 1, abilities, everything=False)
+    assert [task.workload for task in chosen] == ["lenet"]
+    assert len(harness.plan([harness.PEERS["flax"]], ["lenet", "cnn"], ["default"], 1, abilities)) == 2
 
 
 def test_a_missing_framework_is_named(tools):
