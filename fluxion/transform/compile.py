@@ -22,14 +22,15 @@ import numpy as np
 
 from fluxion.errors import DTypeError, user_frames
 from fluxion.folders import keep_compiled_programs
-from fluxion.transform.modes import gradient_mode, within_gradient
+from fluxion.transform.modes import within_gradient
 from fluxion.transform.randomness import next_key, randomness
 from fluxion.transform.sizes import is_sizing
 from fluxion.tree.changes import Changes, find_changes
 from fluxion.tree.graph import Graph, Place
 from fluxion.tree.layer import is_observed
 from fluxion.tree.printing import compact
-from fluxion.tree.walk import program_key, scan_call
+from fluxion.tree.walk import program_key, scan_call, walked_call
+from fluxion.tree.watch import Memory, Outline, UnwatchableError, Watch, watch_call
 
 
 class Templated(Protocol):
@@ -69,9 +70,13 @@ class ProgramCache(Generic[T]):
                     self.programs.popitem(last=False)
             self.programs.move_to_end(key)
             program = self.programs[key]
-            if any(program is other for *_, other in self.varying):
+            if self.is_varying(program):
                 program.template = graph.template()  # if it is traced again, it shall see the values of now
             return program
+
+    def is_varying(self, program: T) -> bool:
+        """Whether a program is known whatever some Python values are."""
+        return any(program is other for *_, other in self.varying)
 
     def varies(self, graph: Graph, settings: Hashable, places: frozenset[Place], program: T) -> None:
         """Know the program whatever Python values are at `places`: its own trace changed them (a counter, a log)."""
@@ -165,6 +170,7 @@ def _no_key() -> Any:
 
 
 _programs: ProgramCache[Program] = ProgramCache(256)
+_memory: Memory[Program] = Memory(64)
 
 
 class JitFunction:
@@ -177,17 +183,42 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_observed() or is_sizing():  # somebody looks into the model: a compiled program would not show its layers
             return self.function(*args, **kwargs)
-        graph = scan_call(self.function, (_numbers_as_arrays(args), _numbers_as_arrays(kwargs)))
-        mode = within_gradient()
-        settings = (mode, jax.config.read("jax_enable_x64"))
-        program = _programs.get(graph, settings, lambda: Program(graph.template()))
+        settings = (within_gradient(), jax.config.read("jax_enable_x64"))
+        outline = _outline(self.function, args, kwargs)
+        known = None if outline is None else _memory.find(outline, settings)
+        if known is None:
+            program, graph = self.walk(args, kwargs, outline, settings)
+            leaves = graph.leaves
+        else:
+            program, watch, leaves = known
         traces = program.traces
-        with gradient_mode(mode):
-            changes = program(graph.leaves)
+        changes = program(leaves)
+        if program.traces == traces and changes.is_result_alone():
+            return changes.apply(())
+        if known is not None:
+            # Containers were copied for the walk, when the numbers in them became arrays.
+            graph = scan_call(self.function, _arguments(args, kwargs)) if outline.containers else watch.graph_of(outline, leaves)
         out = changes.apply(graph.nodes, arrays_only=program.traces == traces)
         if program.traces != traces and changes.python_places():
             _programs.varies(graph, settings, changes.python_places(), program)
         return out
+
+    def walk(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], outline: Outline | None, settings: Hashable
+    ) -> tuple[Program, Graph]:
+        """The program of a call, and the graph of what it reaches; remembered, so that the next call need not walk."""
+        around = _arguments(args, kwargs)
+        graph, found = walked_call(self.function, around)
+        program = _programs.get(graph, settings, lambda: Program(graph.template()))
+
+        def watch() -> Watch:
+            assert outline
+            walked = Outline(self.function, *around)
+            return watch_call(self.function, around, graph, found, outline, walked)
+
+        if outline is not None and not _programs.is_varying(program):
+            _memory.keep(outline, settings, program, watch)
+        return program, graph
 
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         return self if owner is None else types.MethodType(self, owner)  # so that `jit` decorates methods too
@@ -212,6 +243,17 @@ def jit(f: Callable[..., Any]) -> JitFunction:
     if not callable(f):
         raise DTypeError(f"jit: expected a function or a model, got {type(f).__name__}.")
     return f if isinstance(f, JitFunction) else JitFunction(f)
+
+
+def _outline(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outline | None:
+    try:
+        return Outline(function, args, kwargs)
+    except UnwatchableError:
+        return None
+
+
+def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    return _numbers_as_arrays(args), _numbers_as_arrays(kwargs)
 
 
 def _numbers_as_arrays(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from fluxion.errors import StateError
-from fluxion.tree.graph import Graph, LeafRef, Node, NodeRef, Place, Ref, Working, any_item, extend_path, is_array
+from fluxion.tree.graph import Graph, LeafRef, Node, NodeRef, Outside, Place, Ref, Working, any_item, extend_path, is_array
 from fluxion.tree.kinds import Bulk
 from fluxion.tree.protocol import Step
 from fluxion.tree.walk import Scan
@@ -77,6 +77,11 @@ class Changes:
         self.written = written
         self.removed = removed
         self.leaves = leaves
+
+    def is_result_alone(self) -> bool:
+        """Whether nothing was written, and no object of the call is part of its result."""
+        refs = (ref for node in self.graph.nodes for _, ref in node.children)
+        return not (self.written or self.removed or any(type(ref) is Outside for ref in (*self.graph.roots, *refs)))
 
     def python_places(self) -> frozenset[Place]:
         """Where Python values were written or removed, as opposed to arrays."""
