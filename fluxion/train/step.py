@@ -30,7 +30,6 @@ from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed, randomness
 from fluxion.tree.changes import Changes, find_changes
 from fluxion.tree.graph import PARAMETER, Graph, Working, replace_at
-from fluxion.tree.walk import scan_call
 
 log = logging.getLogger("fluxion")
 
@@ -90,6 +89,7 @@ class StepProgram:
         self.active = [i for n, i in enumerate(self.parameters) if n not in plan.frozen]
         self.traced: list[tuple[Any, Any]] = []  # what it was compiled for: shapes of the leaves and of the batch
         self.example: tuple[Any, ...] | None = None
+        self.used = 0
         self.checked: set[Any] = set()  # outlines of batches whose values were looked at
         self.told = 0  # how many of the traces have done to the model's objects what they do to them
         self.loops: dict[Any, Loop | None] = {}  # by outline of batch and block
@@ -177,11 +177,10 @@ class Training:
 
     def attach(self) -> None:
         """Take the model and the optimizer as they are now."""
-        self.graph = scan_call(self.objective, (self.model,))
         plan = self.opt.signature()
         self.settings = (plan, (self.check, jax.config.read("jax_enable_x64")))
-        self.program = _programs.get(
-            self.graph, self.settings, lambda: StepProgram(self.graph.template(), plan, self.check)
+        self.graph, self.program = _programs.of_call(
+            self.objective, (self.model,), self.settings, lambda graph: StepProgram(graph.template(), plan, self.check)
         )
         leaves = [_strong(leaf) for leaf in self.graph.leaves]
         check_parameters("train", self.opt, [(self.graph.paths[i], leaves[i]) for i in self.program.parameters])

@@ -10,10 +10,12 @@ from __future__ import annotations
 import collections
 import copy
 import functools
+import itertools
 import re
 import threading
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
@@ -38,6 +40,7 @@ class Templated(Protocol):
 
     template: Graph
     example: tuple[Any, ...] | None
+    used: int  # when it was used last: what counts up in a cache
 
     @property
     def run(self) -> Callable[..., Any]: ...
@@ -47,41 +50,100 @@ T = TypeVar("T", bound=Templated)
 
 
 class ProgramCache(Generic[T]):
-    """Programs by key, the least recently used forgotten first."""
+    """Programs by key, the least recently used forgotten first; and by the calls that were walked last."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.lock = threading.RLock()  # a program that is traced to be compared may compile others
-        self.programs: collections.OrderedDict[Hashable, T] = collections.OrderedDict()
+        self.programs: dict[Hashable, T] = {}
+        self.clock = itertools.count()
         self.varying: collections.deque[tuple[Hashable, frozenset[Place], Hashable, T]] = collections.deque(maxlen=size)
+        self.memory: Memory[T] = Memory(64)
 
-    def get(self, graph: Graph, settings: Hashable, make: Callable[[], T]) -> T:
+    def of_call(
+        self, function: Any, args: Sequence[Any], settings: Hashable, make: Callable[[Graph], T]
+    ) -> tuple[Graph, T]:
+        """The graph of a call, as `scan_call` gives it, and its program."""
+        outline = outline_of(function, args)
+        known = self.recall(outline, settings)
+        if known is not None:
+            program, watch, leaves = known
+            return watch.graph_of(outline, leaves), program
+        return self.walk(function, args, settings, make, outline)
+
+    def recall(self, outline: Outline | None, settings: Hashable) -> tuple[T, Watch, list[Any]] | None:
+        """The program of a call, the watch over it and its leaves, if it is like one that was walked."""
+        return None if outline is None else self.memory.find(outline, settings)
+
+    def walk(
+        self,
+        function: Any,
+        args: Sequence[Any],
+        settings: Hashable,
+        make: Callable[[Graph], T],
+        outline: Outline | None,
+        made: Callable[[], Outline] | None = None,
+    ) -> tuple[Graph, T]:
+        """The graph and the program of a call, to be known the next time by its outline.
+
+        `made` gives the outline of `args` where these were made anew for the walk.
+        """
+        graph, found = walked_call(function, args)
+        program = self.get(graph, settings, make)
+        if outline is not None and not self.is_varying(program):
+            watch = partial(watch_call, function, args, graph, found, outline, made)
+            self.memory.keep(outline, settings, program, watch)
+        return graph, program
+
+    def get(self, graph: Graph, settings: Hashable, make: Callable[[Graph], T]) -> T:
         key = program_key(graph), settings
+        program = self.programs.get(key)
+        if program is None:
+            program = self.add(key, graph, make)
+        program.used = next(self.clock)
+        if self.is_varying(program):
+            program.template = graph.template()  # if it is traced again, it shall see the values of now
+        return program
+
+    def add(self, key: tuple[Hashable, Hashable], graph: Graph, make: Callable[[Graph], T]) -> T:
+        """Make the program, unless another will do or another thread was first."""
+        keep_compiled_programs()
+        settings = key[1]
         with self.lock:
             if key not in self.programs:
-                keep_compiled_programs()
                 similar = (
                     program
                     for its_settings, ignored, rest, program in self.varying
                     if its_settings == settings and rest == program_key(graph, ignored) and _fits(program, graph)
                 )
-                self.programs[key] = next(similar, None) or make()
-                while len(self.programs) > self.size:
-                    self.programs.popitem(last=False)
-            self.programs.move_to_end(key)
-            program = self.programs[key]
-            if self.is_varying(program):
-                program.template = graph.template()  # if it is traced again, it shall see the values of now
-            return program
+                program = next(similar, None) or make(graph)
+                while len(self.programs) >= self.size:
+                    del self.programs[min(self.programs, key=lambda key: self.programs[key].used)]
+                self.programs[key] = program
+            return self.programs[key]
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        with self.lock:
+            self.programs.clear()
+            self.varying.clear()
+            self.memory.known.clear()
 
     def is_varying(self, program: T) -> bool:
         """Whether a program is known whatever some Python values are."""
-        return any(program is other for *_, other in self.varying)
+        return any(program is other for *_, other in list(self.varying))
 
     def varies(self, graph: Graph, settings: Hashable, places: frozenset[Place], program: T) -> None:
         """Know the program whatever Python values are at `places`: its own trace changed them (a counter, a log)."""
-        with self.lock:
-            self.varying.append((settings, places, program_key(graph, places), program))
+        self.varying.append((settings, places, program_key(graph, places), program))
+
+
+def outline_of(function: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> Outline | None:
+    """The outline of a call, or None where it can only be walked."""
+    try:
+        return Outline(function, args, kwargs)
+    except UnwatchableError:
+        return None
 
 
 def shapes_of(*args: Any) -> tuple[Any, ...]:
@@ -140,6 +202,7 @@ class Program:
     def __init__(self, template: Graph) -> None:
         self.template = template
         self.example: tuple[Any, ...] | None = None
+        self.used = 0
         self.draws = False  # whether the program draws random numbers
         self.traces = 0
         self.compiled = jax.jit(self.run)
@@ -170,7 +233,6 @@ def _no_key() -> Any:
 
 
 _programs: ProgramCache[Program] = ProgramCache(256)
-_memory: Memory[Program] = Memory(64)
 
 
 class JitFunction:
@@ -184,41 +246,28 @@ class JitFunction:
         if is_observed() or is_sizing():  # somebody looks into the model: a compiled program would not show its layers
             return self.function(*args, **kwargs)
         settings = (within_gradient(), jax.config.read("jax_enable_x64"))
-        outline = _outline(self.function, args, kwargs)
-        known = None if outline is None else _memory.find(outline, settings)
+        outline = outline_of(self.function, args, kwargs)
+        known = _programs.recall(outline, settings)
         if known is None:
-            program, graph = self.walk(args, kwargs, outline, settings)
+            arrays = _arguments(args, kwargs)
+            made = partial(Outline, self.function, *arrays)
+            graph, program = _programs.walk(self.function, arrays, settings, _program, outline, made)
             leaves = graph.leaves
         else:
             program, watch, leaves = known
         traces = program.traces
         changes = program(leaves)
-        if program.traces == traces and changes.is_result_alone():
+        traced = program.traces != traces
+        if not traced and changes.is_result_alone():
             return changes.apply(())
-        if known is not None:
-            # Containers were copied for the walk, when the numbers in them became arrays.
-            graph = scan_call(self.function, _arguments(args, kwargs)) if outline.containers else watch.graph_of(outline, leaves)
-        out = changes.apply(graph.nodes, arrays_only=program.traces == traces)
-        if program.traces != traces and changes.python_places():
+        if known is not None and outline.containers:  # these are copied for a walk
+            graph = scan_call(self.function, _arguments(args, kwargs))
+        elif known is not None:
+            graph = watch.graph_of(outline, leaves)
+        out = changes.apply(graph.nodes, arrays_only=not traced)
+        if traced and changes.python_places():
             _programs.varies(graph, settings, changes.python_places(), program)
         return out
-
-    def walk(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], outline: Outline | None, settings: Hashable
-    ) -> tuple[Program, Graph]:
-        """The program of a call, and the graph of what it reaches; remembered, so that the next call need not walk."""
-        around = _arguments(args, kwargs)
-        graph, found = walked_call(self.function, around)
-        program = _programs.get(graph, settings, lambda: Program(graph.template()))
-
-        def watch() -> Watch:
-            assert outline
-            walked = Outline(self.function, *around)
-            return watch_call(self.function, around, graph, found, outline, walked)
-
-        if outline is not None and not _programs.is_varying(program):
-            _memory.keep(outline, settings, program, watch)
-        return program, graph
 
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         return self if owner is None else types.MethodType(self, owner)  # so that `jit` decorates methods too
@@ -245,11 +294,8 @@ def jit(f: Callable[..., Any]) -> JitFunction:
     return f if isinstance(f, JitFunction) else JitFunction(f)
 
 
-def _outline(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outline | None:
-    try:
-        return Outline(function, args, kwargs)
-    except UnwatchableError:
-        return None
+def _program(graph: Graph) -> Program:
+    return Program(graph.template())
 
 
 def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import itertools
 import operator
 import threading
@@ -82,7 +83,14 @@ class Outline:
                 self.containers.append(value)
             items = tuple([self.add(item, numbers, depth + 1) for item in (value.values() if cls is dict else value)])
             return (cls, tuple(value), items) if cls is dict else (cls, items)
-        if sort != "other" or is_array(value) or kind_of(value) not in (OBJECT, METHOD, None):
+        if sort == "method" and depth < 8:
+            self.containers.append(value)
+            return cls, self.add(value.__self__, False, depth + 1), self.add(value.__func__, False, depth + 1)
+        if sort == "partial" and depth < 8:
+            self.containers.append(value)
+            parts = [self.add(part, False, depth + 1) for part in (value.func, *value.args, *value.keywords.values())]
+            return cls, len(value.args), tuple(value.keywords), tuple(parts)
+        if sort != "other" or is_array(value) or kind_of(value) not in (OBJECT, None):
             raise UnwatchableError
         if not isinstance(value, np.ndarray):
             _SORTS[cls] = "object"
@@ -124,6 +132,8 @@ _SORTS = _Sorts(
         **dict.fromkeys((str, bytes, type(None)), "plain"),
         **dict.fromkeys((list, tuple, dict), "container"),
         types.FunctionType: "function",
+        types.MethodType: "method",
+        functools.partial: "partial",
     }
 )
 _ROLES = _Roles()
@@ -352,15 +362,18 @@ class Watch:
 
 
 def watch_call(
-    function: Any, args: Sequence[Any], graph: Graph, found: Scan, outline: Outline, walked: Outline | None = None
+    function: Any,
+    args: Sequence[Any],
+    graph: Graph,
+    found: Scan,
+    outline: Outline,
+    made: Callable[[], Outline] | None = None,
 ) -> Watch:
-    """The watch over `walked_call(function, args)`.
-
-    `walked` is the outline of what `args` hold where they hold other objects than the outline: numbers as arrays.
+    """The watch over `walked_call(function, args)`; `made` gives the outline of `args` if not of the same objects.
 
     Raises UnwatchableError where to read again would not tell all.
     """
-    watch = Watch(graph, found, outline, walked or outline, () if walked is None else args)
+    watch = Watch(graph, found, outline, made(), args) if made else Watch(graph, found, outline, outline, ())
     again = scan_call(function, args)  # another thread may have changed something before it was read
     same = program_key(again) == program_key(graph) and all(map(operator.is_, again.leaves, graph.leaves))
     if not same or any(a.original is not b.original for a, b in zip(again.nodes, graph.nodes, strict=True)):
@@ -372,13 +385,13 @@ def _looked_into(value: Any, pinned: bool, sizes: list[int]) -> list[Any]:
     """What a walk reads of an argument that is an object."""
     cls = type(value)
     if cls is types.FunctionType:
-        attributes, cells = vars(value), _cells(value)
-        sizes.append(len(attributes))
-        defaults = value.__defaults__, value.__kwdefaults__
-        read = [cls, value.__code__, value.__globals__, *defaults, *attributes, *attributes.values()]
+        read = [cls, value.__code__, value.__globals__, value.__defaults__]
+        for items in (value.__kwdefaults__ or {}, vars(value)):
+            sizes.append(len(items))
+            read += items
+            read += items.values()
+        cells = _cells(value)
         return [*read, *[cell.cell_contents for cell in cells], *(cells if pinned else ())]
-    if cls is types.MethodType:
-        return [cls, value.__self__, value.__func__]
     if kind_of(value) is not OBJECT:
         return [value]
     attributes = getattr(value, "__dict__", {})
@@ -395,9 +408,9 @@ def _child_nodes(node: Node) -> list[int]:
 
 
 def _leaf_group(found: Scan, array: Any) -> Any:
-    """The group in which an argument was walked."""
-    groups = [group for group in (0, 1, "function") if (id(array), group) in found.leaf_index]
-    if groups[:2] == [0, 1]:
+    """The group in which an array among the arguments was walked."""
+    groups = [group for address, group in found.leaf_index if address == id(array)]  # the arguments before the function
+    if groups[1:] not in ([], ["function"]):
         raise UnwatchableError
     return groups[0]
 
