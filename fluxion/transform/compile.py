@@ -32,7 +32,7 @@ from fluxion.tree.graph import Graph, Place
 from fluxion.tree.layer import is_observed
 from fluxion.tree.printing import compact
 from fluxion.tree.walk import program_key, scan_call, walked_call
-from fluxion.tree.watch import Memory, Outline, UnwatchableError, Watch, watch_call
+from fluxion.tree.watch import Memory, Outline, Recalled, UnwatchableError, watch_call
 
 
 class Templated(Protocol):
@@ -67,12 +67,11 @@ class ProgramCache(Generic[T]):
         outline = outline_of(function, args)
         known = self.recall(outline, settings)
         if known is not None:
-            program, watch, leaves = known
-            return watch.graph_of(outline, leaves), program
+            return known.graph(), known.program
         return self.walk(function, args, settings, make, outline)
 
-    def recall(self, outline: Outline | None, settings: Hashable) -> tuple[T, Watch, list[Any]] | None:
-        """The program of a call, the watch over it and its leaves, if it is like one that was walked."""
+    def recall(self, outline: Outline | None, settings: Hashable) -> Recalled[T] | None:
+        """A call, if it is like one that was walked."""
         return None if outline is None else self.memory.find(outline, settings)
 
     def walk(
@@ -254,16 +253,16 @@ class JitFunction:
             graph, program = _programs.walk(self.function, arrays, settings, _program, outline, made)
             leaves = graph.leaves
         else:
-            program, watch, leaves = known
+            program, leaves = known.program, known.leaves
         traces = program.traces
         changes = program(leaves)
         traced = program.traces != traces
         if not traced and changes.is_result_alone():
             return changes.apply(())
-        if known is not None and outline.containers:  # these are copied for a walk
+        if known is not None and known.outline.containers:  # these are copied for a walk
             graph = scan_call(self.function, _arguments(args, kwargs))
         elif known is not None:
-            graph = watch.graph_of(outline, leaves)
+            graph = known.graph()
         out = changes.apply(graph.nodes, arrays_only=not traced)
         if traced and changes.python_places():
             _programs.varies(graph, settings, changes.python_places(), program)

@@ -6,8 +6,6 @@ Dropout and BatchNorm ask `istraining(layer)`. The answer is the layer's own ove
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -18,7 +16,7 @@ Model = TypeVar("Model")
 _in_gradient: ContextVar[bool] = ContextVar("fluxion_in_gradient", default=False)
 
 
-class gradient_mode:  # noqa: N801  # used like a function; a generator would take as long as the rest of a call
+class gradient_mode:
     """Say whether calls inside the block count as being inside a gradient."""
 
     __slots__ = ("active", "token")

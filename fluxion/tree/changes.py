@@ -10,7 +10,19 @@ from typing import Any
 import jax
 
 from fluxion.errors import StateError
-from fluxion.tree.graph import Graph, LeafRef, Node, NodeRef, Outside, Place, Ref, Working, any_item, extend_path, is_array
+from fluxion.tree.graph import (
+    Graph,
+    LeafRef,
+    Node,
+    NodeRef,
+    Outside,
+    Place,
+    Ref,
+    Working,
+    any_item,
+    extend_path,
+    is_array,
+)
 from fluxion.tree.kinds import Bulk
 from fluxion.tree.protocol import Step
 from fluxion.tree.walk import Scan

@@ -30,7 +30,7 @@ class ObjectKind(Kind):
     def children(self, obj: Any) -> Children:
         attributes = getattr(obj, "__dict__", {})
         found: Children = [(("attr", name), value) for name, value in attributes.items() if name != PYTREE_MEMORY]
-        for name in slots_of(type(obj)):  # type: ignore[arg-type]
+        for name in slots_of(type(obj)):
             if hasattr(obj, name):
                 found.append((("attr", name), getattr(obj, name)))
         return found
@@ -238,8 +238,13 @@ def _all_plain(container: Any) -> bool:
     return set(map(type, values)) <= {int, float, str, bool, bytes, type(None)}
 
 
+def slots_of(cls: type) -> tuple[str, ...]:
+    """The names of the `__slots__` of a class and its bases, as attributes."""
+    return _slots(cls)
+
+
 @functools.cache
-def slots_of(cls: Any) -> tuple[str, ...]:
+def _slots(cls: Any) -> tuple[str, ...]:
     names: list[str] = []
     for base in cls.__mro__:
         slots = base.__dict__.get("__slots__", ())

@@ -22,7 +22,7 @@ import types
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -75,7 +75,7 @@ class Outline:
             return cls, id(value.__code__)
         if sort == "number" and numbers:
             self.arrays.append(value)
-            return cls
+            return ("number", cls)
         if sort in ("number", "plain"):
             return static_key(value)
         if sort == "container" and depth < 8:
@@ -126,7 +126,7 @@ class _Roles(dict[Any, bool]):
 
 
 _SORTS = _Sorts(
-    {
+    {  # type: ignore[misc]
         np.ndarray: "array",
         **dict.fromkeys((bool, int, float, complex), "number"),
         **dict.fromkeys((str, bytes, type(None)), "plain"),
@@ -164,7 +164,7 @@ class Reads:
             if attributes is not None:
                 self.add_attributes(value, ("__dict__",), group)
                 self.add_dict(attributes, group)
-            self.add_attributes(value, slots_of(type(value)), group)
+            self.add_attributes(value, slots_of(value.__class__), group)
         elif kind in (DICT, BULK[dict]) and type(value) in (dict, OrderedDict):
             self.add_dict(value, group)
         elif kind in (LIST, BULK[list]) and type(value) is list:
@@ -245,7 +245,7 @@ class Watch:
             raise UnwatchableError  # an argument is a part of another, or of what the function has
         self.pinned = any(referred[i] > 1 for i in cells)  # functions share a variable: it must be this one
         self.places = [*objects, *containers, *(() if self.pinned else cells)]  # of the given objects among the nodes
-        given = {*self.places, *holders}
+        given: set[int | None] = {*self.places, *holders}
 
         reads = Reads()
         for i, node in enumerate(graph.nodes):
@@ -268,8 +268,8 @@ class Watch:
 
         now, self.sizes = self.read(walked)
         groups: list[Any] = [_leaf_group(found, array) for array in walked.arrays]
-        for value, index in zip(walked.objects, objects, strict=True):
-            groups += [group_of.get(index)] * len(_looked_into(value, self.pinned, []))
+        for value, place in zip(walked.objects, objects, strict=True):
+            groups += [None if place is None else group_of[place]] * len(_looked_into(value, self.pinned, []))
         groups += [None] * len(self.types)
         groups += [group for _, _, group in reads.attributes]
         groups += [group for items, group in reads.items for _ in items]
@@ -305,7 +305,7 @@ class Watch:
         self.dtypes = list(map(_dtype, held))
         self.leaf_places = [first[i] for i in range(len(first))]
         by_group: dict[Any, list[int]] = {}
-        for leaf, at in first.items():
+        for at in first.values():
             if at >= count or _SORTS[type(outline.arrays[at])] == "array":  # every number is an array of its own
                 by_group.setdefault(groups[at], []).append(at)
         self.distinct = [places for places in by_group.values() if len(places) > 1]
@@ -442,6 +442,19 @@ _FIXED = (
 # -------------------------------------------------------------------------------------------------------- memory
 
 
+class Recalled(NamedTuple, Generic[P]):
+    """A call that is known: its program, and its leaves as they are now."""
+
+    program: P
+    leaves: list[Any]
+    watch: Watch
+    outline: Outline
+
+    def graph(self) -> Graph:
+        """What `scan_call` would give."""
+        return self.watch.graph_of(self.outline, self.leaves)
+
+
 class Known(Generic[P]):
     """What is known of a call: the watch over what its walk read, and the program to which it led."""
 
@@ -462,8 +475,8 @@ class Memory(Generic[P]):
         self.lock = threading.Lock()
         self.known: dict[Hashable, Known[P]] = {}
 
-    def find(self, outline: Outline, settings: Hashable) -> tuple[P, Watch, list[Any]] | None:
-        """The program of a call, the watch over it and its leaves, if nothing has changed that makes it another."""
+    def find(self, outline: Outline, settings: Hashable) -> Recalled[P] | None:
+        """The call, if nothing has changed that makes it another."""
         known = self.known.get((outline.marks, settings))
         if known is None or known.watch is None:
             return None
@@ -471,7 +484,7 @@ class Memory(Generic[P]):
         if leaves is None:
             return None
         known.useless = 0
-        return known.program, known.watch, leaves
+        return Recalled(known.program, leaves, known.watch, outline)
 
     def keep(self, outline: Outline, settings: Hashable, program: P, make: Callable[[], Watch]) -> None:
         """Remember a call that was walked. `make` makes the watch; it may raise UnwatchableError."""

@@ -218,9 +218,8 @@ def check(memory, function, args):
     if known is None:
         memory.keep(outline, (), program_key(fresh), lambda: watch_call(function, args, fresh, found, outline))
         return False
-    key, watch, leaves = known
-    graph = watch.graph_of(outline, leaves)
-    assert key == program_key(fresh) == program_key(graph)
+    graph, leaves = known.graph(), known.leaves
+    assert known.program == program_key(fresh) == program_key(graph)
     assert len(leaves) == len(fresh.leaves) and all(a is b for a, b in zip(leaves, fresh.leaves, strict=True))
     assert graph.roles == fresh.roles and graph.paths == fresh.paths
     assert all(a.original is b.original and a.live == b.live for a, b in zip(graph.nodes, fresh.nodes, strict=True))
