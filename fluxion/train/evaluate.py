@@ -14,8 +14,9 @@ import numpy as np
 from fluxion.data.loader import DataLoader
 from fluxion.errors import ArgumentError, DataError, ShapeError, user_frames
 from fluxion.train.step import Objective, as_arguments, as_batch
-from fluxion.transform.compile import jit
+from fluxion.transform.compile import awaited, jit
 from fluxion.transform.modes import gradient_mode
+from fluxion.tree.watch import is_plain_array
 
 Metric = Callable[[Any, Any], Any]
 Metrics = Sequence[Metric] | Mapping[str, Metric]
@@ -51,7 +52,7 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
     size = min(_positive(batch_size, "predict"), count)
     with gradient_mode(False):
         if size == count:
-            return _map(np.array, _checked(run(*parts), size))  # a copy: the outputs are the caller's to change
+            return _map(_copied, _checked(run(*parts), size))  # a copy: the outputs are the caller's to change
         outputs: list[Any] = []
         for start in range(0, count, size):
             batch = _cut(parts, slice(start, start + size))
@@ -60,6 +61,10 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
                 outputs[-2] = _map(np.asarray, outputs[-2])
     outputs[-1] = _cut(_map(np.asarray, outputs[-1]), slice(count - size * (len(outputs) - 1)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
+
+
+def _copied(array: Any) -> np.ndarray:
+    return np.array(awaited(array))
 
 
 def _checked(output: Any, size: int) -> Any:
@@ -127,7 +132,7 @@ class Pending(NamedTuple):
 
     def fetched(self) -> np.ndarray:
         """The numbers, each times the length of the batch."""
-        numbers = list(map(float, self.values))
+        numbers = [float(awaited(value)) for value in self.values]
         numbers = [x if math.isfinite(x) else float(again()) for x, again in zip(numbers, self.again, strict=True)]
         return np.array(numbers) * self.length
 
@@ -185,16 +190,12 @@ def _leaves(parts: Any) -> list[Any]:
     """`jax.tree.leaves`, short where it is an array or a tuple of arrays."""
     if type(parts) is not tuple:
         parts = (parts,)
-    return list(parts) if all(map(_is_array, parts)) else jax.tree.leaves(parts)
+    return list(parts) if all(map(is_plain_array, parts)) else jax.tree.leaves(parts)
 
 
 def _map(f: Callable[[Any], Any], parts: Any) -> Any:
     """`jax.tree.map`, short where it is an array."""
-    return f(parts) if _is_array(parts) else jax.tree.map(f, parts)
-
-
-def _is_array(part: Any) -> bool:
-    return isinstance(part, (np.ndarray, jax.Array))
+    return f(parts) if is_plain_array(parts) else jax.tree.map(f, parts)
 
 
 def is_by_prediction(loss: Callable[..., Any], batch: Any) -> bool:

@@ -24,7 +24,7 @@ from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
 from fluxion.train.steps import Block, Loop, feed, loop_for
-from fluxion.transform.compile import ProgramCache, shapes_of
+from fluxion.transform.compile import ProgramCache, awaited, shapes_of
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed, randomness
@@ -310,7 +310,7 @@ class Training:
 
     def accept(self, stats: Stats) -> None:
         """Read what a step gave, or several; raise at the first that was not finite."""
-        values = np.asarray(stats.array)
+        values = np.asarray(awaited(stats.array))
         if stats.loop is None or stats.rows is None:
             values = values[None]
         else:

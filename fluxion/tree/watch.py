@@ -98,6 +98,11 @@ class Outline:
         return cls, id(value)
 
 
+def is_plain_array(value: Any) -> bool:
+    """Whether `value` is an array of numpy or jax, and no tracer."""
+    return _SORTS[type(value)] == "array"
+
+
 class _Sorts(dict[type, str]):
     """How a value is treated, by its type; "other" where it takes an example to tell."""
 
@@ -296,19 +301,20 @@ class Watch:
         if len(first) != len(graph.leaves):
             raise UnwatchableError
         count = len(outline.arrays)
-        self.static = [value for value, static in zip(now, self.is_static, strict=True) if static]
-        self.is_held = [False] * count + [not static for static in self.is_static[count:]]
-        held = list(itertools.compress(now, self.is_held))
-        if not all(_SORTS[type(array)] == "array" for array in held):
+        held = [at for at in range(count, len(now)) if not self.is_static[at]]
+        if not all(_SORTS[type(now[at])] == "array" for at in held):
             raise UnwatchableError
-        self.held_types = set(map(type, held))
-        self.dtypes = list(map(_dtype, held))
-        self.leaf_places = [first[i] for i in range(len(first))]
+        replaceable = object()
+        self.expected = [value if static else replaceable for value, static in zip(now, self.is_static, strict=True)]
+        self.held = _picker(held)
+        self.types_held = {type(now[at]) for at in held}
+        self.dtypes = [now[at].dtype for at in held]
+        self.leaf_places = _picker([first[i] for i in range(len(first))])
         by_group: dict[Any, list[int]] = {}
         for at in first.values():
             if at >= count or _SORTS[type(outline.arrays[at])] == "array":  # every number is an array of its own
                 by_group.setdefault(groups[at], []).append(at)
-        self.distinct = [places for places in by_group.values() if len(places) > 1]
+        self.distinct = [(_picker(places), len(places)) for places in by_group.values() if len(places) > 1]
 
     def read(self, given: Outline) -> tuple[list[Any], list[int]]:
         """All that was read in the walk, as it is now, and the number of items of each container."""
@@ -330,27 +336,28 @@ class Watch:
             now, sizes = self.read(given)
         except (ValueError, RuntimeError):  # a variable without a value, a dict that another thread changes
             return None
-        if sizes != self.sizes or len(now) != len(self.is_static):
+        if sizes != self.sizes or list(map(operator.is_, now, self.expected)) != self.is_static:
             return None
-        if not all(map(operator.is_, itertools.compress(now, self.is_static), self.static)):
-            return None
-        held = list(itertools.compress(now, self.is_held))
-        if not self.held_types.issuperset(map(type, held)) or list(map(_dtype, held)) != self.dtypes:
+        held = self.held(now)
+        if not self.types_held.issuperset(map(type, held)) or list(map(_dtype, held)) != self.dtypes:
             return None
         if any(now[a] is not now[b] for a, b in self.ties):
             return None
-        for places in self.distinct:
-            if len({id(now[at]) for at in places}) != len(places):
+        for pick, count in self.distinct:
+            if len(set(map(id, pick(now)))) != count:
                 return None
-        ids = list(map(id, self.objects(given)))
-        if len(set(ids)) != len(ids) or not self.known.isdisjoint(ids):
+        ids = set(map(id, self.objects(given)))
+        if len(ids) != len(self.places) or not self.known.isdisjoint(ids):
             return None
-        return [now[at] for at in self.leaf_places]
+        return list(self.leaf_places(now))
 
     def objects(self, given: Outline) -> list[Any]:
         """The objects at `places`."""
-        cells = [] if self.pinned else [cell for value in given.objects for cell in _cells(value)]
-        return [*given.objects, *given.containers, *cells]
+        objects = [*given.objects, *given.containers]
+        if not self.pinned:
+            for value in given.objects:
+                objects += _cells(value)
+        return objects
 
     def graph_of(self, given: Outline, leaves: list[Any]) -> Graph:
         """The graph of a call for which `leaves` gave these leaves."""
@@ -381,6 +388,13 @@ def watch_call(
     return watch
 
 
+def _picker(places: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    """What gives the items at some places of a list."""
+    if len(places) > 1:
+        return operator.itemgetter(*places)
+    return lambda items: [items[at] for at in places]
+
+
 def _looked_into(value: Any, pinned: bool, sizes: list[int]) -> list[Any]:
     """What a walk reads of an argument that is an object."""
     cls = type(value)
@@ -396,7 +410,8 @@ def _looked_into(value: Any, pinned: bool, sizes: list[int]) -> list[Any]:
         return [value]
     attributes = getattr(value, "__dict__", {})
     sizes.append(len(attributes))
-    return [cls, *attributes, *attributes.values(), *[getattr(value, name, absent) for name in slots_of(cls)]]
+    slots = [getattr(value, name, absent) for name in slots_of(cls)]
+    return [cls, *attributes, *attributes.values(), *slots]
 
 
 def _cells(value: Any) -> tuple[Any, ...]:
