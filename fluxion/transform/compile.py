@@ -113,7 +113,7 @@ class ProgramCache(Generic[T]):
             if key not in self.programs:
                 similar = (
                     program
-                    for its_settings, ignored, rest, program in self.varying
+                    for its_settings, ignored, rest, program in list(self.varying)
                     if its_settings == settings and rest == program_key(graph, ignored) and _fits(program, graph)
                 )
                 program = next(similar, None) or make(graph)
@@ -226,7 +226,7 @@ class Program:
         with randomness(key) as stream:
             out = function(*args, **kwargs)
         self.example = shapes_of(leaves, key)
-        self.draws = self.draws or stream.count > 0
+        self.draws = self.draws or stream.drawn
         self.traces += 1
         return find_changes(working, result=out)
 

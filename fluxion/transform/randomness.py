@@ -8,6 +8,7 @@ a function of the step alone. That is what makes a resumed run repeat the uninte
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import threading
 from collections.abc import Iterator
@@ -27,11 +28,12 @@ class Stream:
 
     def __init__(self, key: Array) -> None:
         self.key = key
-        self.count = 0
+        self.numbers = itertools.count()  # no number comes twice, whichever thread asks
+        self.drawn = False
 
     def next_key(self) -> Array:
-        index, self.count = self.count, self.count + 1
-        return jax.random.fold_in(self.key, index)
+        self.drawn = True
+        return jax.random.fold_in(self.key, next(self.numbers))
 
 
 class DefaultStream:
@@ -42,14 +44,14 @@ class DefaultStream:
         self.stream: Stream | None = None
 
     def restart(self, value: int) -> None:
-        with self.lock:
-            self.stream = Stream(_root_key(value))
+        self.stream = Stream(_root_key(value))
 
     def next_key(self) -> Array:
-        with self.lock:
-            if self.stream is None:
-                self.stream = Stream(_root_key(secrets.randbits(31)))
-            return self.stream.next_key()
+        stream = self.stream
+        if stream is None:
+            with self.lock:
+                stream = self.stream = self.stream or Stream(_root_key(secrets.randbits(31)))
+        return stream.next_key()
 
 
 def _root_key(value: int) -> Array:

@@ -17,7 +17,6 @@ import enum
 import functools
 import itertools
 import operator
-import threading
 import types
 import weakref
 from collections import Counter, OrderedDict
@@ -230,6 +229,7 @@ _PLAIN_MODULES = (dict, types.ModuleType)
 
 
 _dtype = operator.attrgetter("dtype")
+_UNREADABLE = (ValueError, RuntimeError)  # a variable without a value, a dict that another thread changes
 
 
 class Watch:
@@ -271,7 +271,10 @@ class Watch:
         self.hidden = [array for array, _ in reads.hidden]
         self.known = {id(node.original) for i, node in enumerate(graph.nodes) if i not in given}
 
-        now, self.sizes = self.read(walked)
+        try:
+            now, self.sizes = self.read(walked)
+        except _UNREADABLE:
+            raise UnwatchableError from None
         groups: list[Any] = [_leaf_group(found, array) for array in walked.arrays]
         for value, place in zip(walked.objects, objects, strict=True):
             groups += [None if place is None else group_of[place]] * len(_looked_into(value, self.pinned, []))
@@ -304,8 +307,8 @@ class Watch:
         held = [at for at in range(count, len(now)) if not self.is_static[at]]
         if not all(_SORTS[type(now[at])] == "array" for at in held):
             raise UnwatchableError
-        replaceable = object()
-        self.expected = [value if static else replaceable for value, static in zip(now, self.is_static, strict=True)]
+        other = object()
+        self.expected = [value if static else other for value, static in zip(now, self.is_static, strict=True)]
         self.held = _picker(held)
         self.types_held = {type(now[at]) for at in held}
         self.dtypes = [now[at].dtype for at in held]
@@ -334,7 +337,7 @@ class Watch:
         """The leaves of the graph now, or None where it may be another graph."""
         try:
             now, sizes = self.read(given)
-        except (ValueError, RuntimeError):  # a variable without a value, a dict that another thread changes
+        except _UNREADABLE:
             return None
         if sizes != self.sizes or list(map(operator.is_, now, self.expected)) != self.is_static:
             return None
@@ -487,7 +490,6 @@ class Memory(Generic[P]):
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.lock = threading.Lock()
         self.known: dict[Hashable, Known[P]] = {}
 
     def find(self, outline: Outline, settings: Hashable) -> Recalled[P] | None:
@@ -513,8 +515,7 @@ class Memory(Generic[P]):
         for value in outline.objects:
             if _SORTS[type(value)] == "object" and type(value).__weakrefoffset__:
                 known.owners.append(weakref.ref(value, lambda _: self.known.pop(key, None)))
-        with self.lock:
-            self.known.pop(key, None)
-            self.known[key] = known
-            while len(self.known) > self.size:
-                self.known.pop(next(iter(self.known)))
+        self.known.pop(key, None)  # to be the last again
+        self.known[key] = known
+        for oldest in list(self.known)[: -self.size]:
+            self.known.pop(oldest, None)

@@ -311,6 +311,19 @@ def test_what_hashes_by_its_value_is_walked():
     assert known_calls(abs, (thing,), (thing,)) == [False, False]
 
 
+def test_a_variable_that_has_no_value_yet():
+    memory = Memory(8)
+
+    def later(x):
+        return x if x is None else value
+
+    assert not check(memory, later, ()) and not check(memory, later, ())
+    value = 1
+    assert not check(memory, later, ()) and check(memory, later, ())
+    del value
+    assert not check(memory, later, ())
+
+
 def test_nothing_is_kept_alive():
     memory = Memory(8)
     model = fx.Chain(fx.Dense(2, 2), fx.Dense(2, 2))
