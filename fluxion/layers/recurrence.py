@@ -200,7 +200,7 @@ class Loop:
         def step(key: Array, x: Array, state: Any) -> tuple[Any, list[Any]]:
             with randomness(key) as stream:
                 _, after, changed = self._step(self.graph.leaves, x, state)
-            self.draws, self.changing = stream.drawn, sorted(changed)
+            self.draws, self.changing = stream.count > 0, sorted(changed)
             return after, [changed[i] for i in self.changing]
 
         key = jax.eval_shape(lambda: jax.random.key(0))

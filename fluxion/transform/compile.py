@@ -226,7 +226,7 @@ class Program:
         with randomness(key) as stream:
             out = function(*args, **kwargs)
         self.example = shapes_of(leaves, key)
-        self.draws = self.draws or stream.drawn
+        self.draws = self.draws or stream.count > 0
         self.traces += 1
         return find_changes(working, result=out)
 

@@ -29,11 +29,12 @@ class Stream:
     def __init__(self, key: Array) -> None:
         self.key = key
         self.numbers = itertools.count()  # no number comes twice, whichever thread asks
-        self.drawn = False
+        self.count = 0
 
     def next_key(self) -> Array:
-        self.drawn = True
-        return jax.random.fold_in(self.key, next(self.numbers))
+        index = next(self.numbers)
+        self.count = index + 1
+        return jax.random.fold_in(self.key, index)
 
 
 class DefaultStream:
