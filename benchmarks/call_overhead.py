@@ -21,7 +21,8 @@ import numpy as np
 import workloads as w
 
 HERE = Path(__file__)
-SECONDS = 0.04  # one block of calls
+SECONDS = 0.05  # of a block of calls
+PAUSE = 3e-5  # seconds between calls
 NETWORKS = {
     "MLP 784-128-10": (w._mlp(784, 128, 10), (784,)),
     "LeNet": (w._lenet(), (28, 28, 1)),
@@ -130,21 +131,25 @@ def steps_of_fluxion() -> dict[str, Ways]:
 
 
 def measure(ways: Ways) -> dict[str, float]:
-    """Microseconds per call: the median of five interleaved blocks."""
-    counts = {}
-    for way, call in ways.items():
-        for _ in range(5):
-            call()
-        started = time.perf_counter()
-        call()
-        counts[way] = max(1, int(SECONDS / 5 / (time.perf_counter() - started)))
+    """Microseconds per call: the median of single calls, interleaved in blocks of a twentieth of a second.
+
+    Between calls the program does something else for a moment, as programs do. Called without a pause, XLA's threads
+    are still awake from the last call, and a call of a few microseconds takes half as long.
+    """
     times: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(5):
+    for block in range(6):
         for way, call in ways.items():
-            started = time.perf_counter()
-            for _ in range(counts[way]):
+            if not block:
+                call()  # compiled
+            until = time.perf_counter() + SECONDS
+            while time.perf_counter() < until:
+                pause = time.perf_counter() + PAUSE
+                while time.perf_counter() < pause:
+                    pass
+                started = time.perf_counter()
                 call()
-            times[way].append((time.perf_counter() - started) / counts[way] * 1e6)
+                if block:
+                    times[way].append((time.perf_counter() - started) * 1e6)
     return {way: statistics.median(values) for way, values in times.items()}
 
 
@@ -170,8 +175,11 @@ def main(rounds: int = 5) -> None:
     lines = [
         "# What a call costs",
         "",
-        f"`python benchmarks/call_overhead.py {rounds}`: medians of {rounds} rounds, microseconds per call, result "
+        f"`python benchmarks/call_overhead.py {rounds}`: medians of {rounds} round(s), microseconds per call, result "
         f"included. {THREADS} threads, default allocator, Python {platform.python_version()}, {platform.machine()}.",
+        "",
+        "Between calls the program does something else for 30 µs: called without a pause, XLA's threads are still "
+        "awake from the last call, and a call that computes a few microseconds takes half as long.",
         "",
         "`over` is what Fluxion takes beside the same program called by hand (`jax.jit` before `fx.jit`, the same with "
         "NumPy in and out before `fx.predict`), `ratio` the time to that of the best mode of torch.",

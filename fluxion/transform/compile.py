@@ -47,7 +47,6 @@ class Templated(Protocol):
 
 
 T = TypeVar("T", bound=Templated)
-MOMENT = 500  # times of asking, each of a tenth of a microsecond
 
 
 class ProgramCache(Generic[T]):
@@ -146,17 +145,33 @@ def outline_of(function: Any, args: Sequence[Any], kwargs: dict[str, Any] | None
         return None
 
 
-def awaited(value: Any) -> Any:
-    """`value`, an array that will be read now.
+class Waiting:
+    """Waits for arrays that will be read now.
 
-    What is done in a moment is asked for until it is done: to be woken takes longer than a small network's arithmetic.
+    What takes a moment is asked for until it is done: to be woken takes longer than a small network's arithmetic. What
+    takes longer needs the processor's cores for itself: after a moment in vain, the next ones are not asked for.
     """
-    if isinstance(value, jax.Array):
-        is_ready = value.is_ready  # type: ignore[attr-defined]
-        for _ in range(MOMENT):
-            if is_ready():
-                break
-    return value
+
+    moment = 500  # times of asking, each of a tenth of a microsecond
+    pause = 32  # arrays
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def __call__(self, value: Any) -> Any:
+        """`value`, perhaps done by now."""
+        if self.left:
+            self.left -= 1
+        elif isinstance(value, jax.Array):
+            is_ready = value.is_ready  # type: ignore[attr-defined]
+            for _ in range(self.moment):
+                if is_ready():
+                    return value
+            self.left = self.pause
+        return value
+
+
+awaited = Waiting()
 
 
 def shapes_of(*args: Any) -> tuple[Any, ...]:
