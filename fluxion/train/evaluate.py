@@ -14,8 +14,9 @@ import numpy as np
 from fluxion.data.loader import DataLoader
 from fluxion.errors import ArgumentError, DataError, ShapeError, user_frames
 from fluxion.train.step import Objective, as_arguments, as_batch
-from fluxion.transform.compile import jit
+from fluxion.transform.compile import awaited, jit
 from fluxion.transform.modes import gradient_mode
+from fluxion.tree.watch import is_plain_array
 
 Metric = Callable[[Any, Any], Any]
 Metrics = Sequence[Metric] | Mapping[str, Metric]
@@ -36,7 +37,7 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
     (1000, 2)
     """
     parts = as_arguments(inputs)
-    arrays = jax.tree.leaves(parts)
+    arrays = _leaves(parts)
     odd = next((type(part).__name__ for part in arrays if not hasattr(part, "shape")), None)
     if odd is not None:
         raise ArgumentError(f"predict: expected an array, or a tuple of them for model(*inputs), got {odd}.")
@@ -49,18 +50,29 @@ def predict(model: Any, inputs: Any, *, batch_size: int = 256) -> Any:
         raise DataError("predict: expected at least one observation, got none.")
     run = jit(model)
     size = min(_positive(batch_size, "predict"), count)
-    outputs: list[Any] = []
     with gradient_mode(False):
+        if size == count:
+            return _map(_copied, _checked(run(*parts), size))  # a copy: the outputs are the caller's to change
+        outputs: list[Any] = []
         for start in range(0, count, size):
-            batch = parts if size == count else jax.tree.map(lambda part: part[start : start + size], parts)  # noqa: B023
-            outputs.append(run(*_filled(batch, size)))
-            for leaf in jax.tree.leaves(outputs[-1]):
-                if np.shape(leaf)[:1] != (size,):
-                    raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {np.shape(leaf)}.")
+            batch = _cut(parts, slice(start, start + size))
+            outputs.append(_checked(run(*_filled(batch, size)), size))
             if start:  # fetched one batch late, so that this one is computed meanwhile
-                outputs[-2] = jax.tree.map(np.asarray, outputs[-2])
-    outputs[-1] = _cut(jax.tree.map(np.asarray, outputs[-1]), count - size * (len(outputs) - 1))
+                outputs[-2] = _map(np.asarray, outputs[-2])
+    outputs[-1] = _cut(_map(np.asarray, outputs[-1]), slice(count - size * (len(outputs) - 1)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
+
+
+def _copied(array: Any) -> np.ndarray:
+    return np.array(awaited(array))
+
+
+def _checked(output: Any, size: int) -> Any:
+    """The output of `predict`'s model, if it has kept the batch axis."""
+    for leaf in _leaves(output):
+        if np.shape(leaf)[:1] != (size,):
+            raise ShapeError(f"predict: expected an output of shape ({size}, ...), got {np.shape(leaf)}.")
+    return output
 
 
 @user_frames
@@ -120,7 +132,7 @@ class Pending(NamedTuple):
 
     def fetched(self) -> np.ndarray:
         """The numbers, each times the length of the batch."""
-        numbers = list(map(float, self.values))
+        numbers = [float(awaited(value)) for value in self.values]
         numbers = [x if math.isfinite(x) else float(again()) for x, again in zip(numbers, self.again, strict=True)]
         return np.array(numbers) * self.length
 
@@ -134,45 +146,56 @@ def _values(objective: Objective, model: Any, forward: Any, batch: Any, length: 
     inputs, target = as_arguments(batch)[:-1], as_arguments(batch)[-1]
     pending = Pending(length, [], [])
     if not objective.by_prediction:
-        _add(pending, (_first(objective.loss),), model, *as_arguments(batch))
+        _add(pending, (objective.loss,), model, *as_arguments(batch))
     if objective.by_prediction or objective.metrics:
         prediction = forward(*_filled(inputs, largest))
-        if any(leaf.shape[:1] != (largest,) for leaf in jax.tree.leaves(prediction)):
+        if any(leaf.shape[:1] != (largest,) for leaf in _leaves(prediction)):
             prediction = forward(*inputs)  # no batch axis to cut
         elif length != largest:
-            prediction = _cut(prediction, length)
+            prediction = _cut(prediction, slice(length))
         losses = (objective.loss,) if objective.by_prediction else ()
-        _add(pending, tuple(map(_first, (*losses, *objective.metrics))), prediction, target)
+        _add(pending, (*losses, *objective.metrics), prediction, target)
     return pending
 
 
 def _add(pending: Pending, functions: tuple[Callable[..., Any], ...], *args: Any) -> None:
     """Compute the functions as one program."""
-    pending.values.extend(jit(lambda *args: [f(*args) for f in functions])(*args))
-    pending.again.extend([functools.partial(f, *args) for f in functions])
+    pending.values.extend(_compiled_scores(functions, *args))
+    pending.again.extend([functools.partial(_score, f, *args) for f in functions])
 
 
-def _first(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """The loss without what it returns beside it."""
+def _score(f: Callable[..., Any], *args: Any) -> Any:
+    """What a loss or a metric returns, without what a loss returns beside it."""
+    out = f(*args)
+    return out[0] if isinstance(out, tuple) and out else out
 
-    def first(*args: Any) -> Any:
-        out = loss(*args)
-        return out[0] if isinstance(out, tuple) and out else out
 
-    return first
+@jit
+def _compiled_scores(functions: tuple[Callable[..., Any], ...], *args: Any) -> list[Any]:
+    return [_score(f, *args) for f in functions]
 
 
 def _filled(parts: Any, size: int) -> Any:
     """The arrays with their last row repeated up to `size` rows."""
-
-    def fill(part: Any) -> Any:
-        return part if len(part) == size else part[np.minimum(np.arange(size), len(part) - 1)]
-
-    return jax.tree.map(fill, parts)
+    if all(len(part) == size for part in _leaves(parts)):
+        return parts
+    return _map(lambda part: part[np.minimum(np.arange(size), len(part) - 1)], parts)
 
 
-def _cut(parts: Any, size: int) -> Any:
-    return jax.tree.map(lambda part: part[:size], parts)
+def _cut(parts: Any, rows: slice) -> Any:
+    return _map(lambda part: part[rows], parts)
+
+
+def _leaves(parts: Any) -> list[Any]:
+    """`jax.tree.leaves`, short where it is an array or a tuple of arrays."""
+    if type(parts) is not tuple:
+        parts = (parts,)
+    return list(parts) if all(map(is_plain_array, parts)) else jax.tree.leaves(parts)
+
+
+def _map(f: Callable[[Any], Any], parts: Any) -> Any:
+    """`jax.tree.map`, short where it is an array."""
+    return f(parts) if is_plain_array(parts) else jax.tree.map(f, parts)
 
 
 def is_by_prediction(loss: Callable[..., Any], batch: Any) -> bool:

@@ -26,13 +26,12 @@ from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
 from fluxion.train.steps import Block, Loop, feed, loop_for
 from fluxion.transform import threefry
-from fluxion.transform.compile import ProgramCache, shapes_of
+from fluxion.transform.compile import ProgramCache, awaited, shapes_of
 from fluxion.transform.gradient import scalar
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed, randomness
 from fluxion.tree.changes import Changes, find_changes
 from fluxion.tree.graph import PARAMETER, Graph, Working, replace_at
-from fluxion.tree.walk import scan_call
 
 log = logging.getLogger("fluxion")
 
@@ -92,6 +91,7 @@ class StepProgram:
         self.active = [i for n, i in enumerate(self.parameters) if n not in plan.frozen]
         self.traced: list[tuple[Any, Any]] = []  # what it was compiled for: shapes of the leaves and of the batch
         self.example: tuple[Any, ...] | None = None
+        self.used = 0
         self.checked: set[Any] = set()  # outlines of batches whose values were looked at
         self.told = 0  # how many of the traces have done to the model's objects what they do to them
         self.loops: dict[Any, Loop | None] = {}  # by outline of batch and block
@@ -179,11 +179,10 @@ class Training:
 
     def attach(self) -> None:
         """Take the model and the optimizer as they are now."""
-        self.graph = scan_call(self.objective, (self.model,))
         plan = self.opt.signature()
         self.settings = (plan, (self.check, jax.config.read("jax_enable_x64")))
-        self.program = _programs.get(
-            self.graph, self.settings, lambda: StepProgram(self.graph.template(), plan, self.check)
+        self.graph, self.program = _programs.of_call(
+            self.objective, (self.model,), self.settings, lambda graph: StepProgram(graph.template(), plan, self.check)
         )
         leaves = [_strong(leaf) for leaf in self.graph.leaves]
         check_parameters("train", self.opt, [(self.graph.paths[i], leaves[i]) for i in self.program.parameters])
@@ -317,7 +316,7 @@ class Training:
 
     def accept(self, stats: Stats) -> None:
         """Read what a step gave, or several; raise at the first that was not finite."""
-        values = np.asarray(stats.array)
+        values = np.asarray(awaited(stats.array))
         if stats.loop is None or stats.rows is None:
             values = values[None]
         else:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import collections
 import copy
 import functools
+import itertools
 import re
 import threading
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
@@ -22,14 +24,15 @@ import numpy as np
 
 from fluxion.errors import DTypeError, user_frames
 from fluxion.folders import keep_compiled_programs
-from fluxion.transform.modes import gradient_mode, within_gradient
+from fluxion.transform.modes import within_gradient
 from fluxion.transform.randomness import next_key, randomness
 from fluxion.transform.sizes import is_sizing
 from fluxion.tree.changes import Changes, find_changes
 from fluxion.tree.graph import Graph, Place
 from fluxion.tree.layer import is_observed
 from fluxion.tree.printing import compact
-from fluxion.tree.walk import program_key, scan_call
+from fluxion.tree.walk import program_key, scan_call, walked_call
+from fluxion.tree.watch import Memory, Outline, Recalled, UnwatchableError, watch_call
 
 
 class Templated(Protocol):
@@ -37,6 +40,7 @@ class Templated(Protocol):
 
     template: Graph
     example: tuple[Any, ...] | None
+    used: int  # when it was used last: what counts up in a cache
 
     @property
     def run(self) -> Callable[..., Any]: ...
@@ -46,37 +50,128 @@ T = TypeVar("T", bound=Templated)
 
 
 class ProgramCache(Generic[T]):
-    """Programs by key, the least recently used forgotten first."""
+    """Programs by key, the least recently used forgotten first; and by the calls that were walked last."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.lock = threading.RLock()  # a program that is traced to be compared may compile others
-        self.programs: collections.OrderedDict[Hashable, T] = collections.OrderedDict()
+        self.programs: dict[Hashable, T] = {}
+        self.clock = itertools.count()
         self.varying: collections.deque[tuple[Hashable, frozenset[Place], Hashable, T]] = collections.deque(maxlen=size)
+        self.memory: Memory[T] = Memory(64)
 
-    def get(self, graph: Graph, settings: Hashable, make: Callable[[], T]) -> T:
+    def of_call(
+        self, function: Any, args: Sequence[Any], settings: Hashable, make: Callable[[Graph], T]
+    ) -> tuple[Graph, T]:
+        """The graph of a call, as `scan_call` gives it, and its program."""
+        outline = outline_of(function, args)
+        known = self.recall(outline, settings)
+        if known is not None:
+            return known.graph(), known.program
+        return self.walk(function, args, settings, make, outline)
+
+    def recall(self, outline: Outline | None, settings: Hashable) -> Recalled[T] | None:
+        """A call, if it is like one that was walked."""
+        return None if outline is None else self.memory.find(outline, settings)
+
+    def walk(
+        self,
+        function: Any,
+        args: Sequence[Any],
+        settings: Hashable,
+        make: Callable[[Graph], T],
+        outline: Outline | None,
+        made: Callable[[], Outline] | None = None,
+    ) -> tuple[Graph, T]:
+        """The graph and the program of a call, to be known the next time by its outline.
+
+        `made` gives the outline of `args` where these were made anew for the walk.
+        """
+        graph, found = walked_call(function, args)
+        program = self.get(graph, settings, make)
+        if outline is not None and not self.is_varying(program):
+            watch = partial(watch_call, function, args, graph, found, outline, made)
+            self.memory.keep(outline, settings, program, watch)
+        return graph, program
+
+    def get(self, graph: Graph, settings: Hashable, make: Callable[[Graph], T]) -> T:
         key = program_key(graph), settings
+        program = self.programs.get(key)
+        if program is None:
+            program = self.add(key, graph, make)
+        program.used = next(self.clock)
+        if self.is_varying(program):
+            program.template = graph.template()  # if it is traced again, it shall see the values of now
+        return program
+
+    def add(self, key: tuple[Hashable, Hashable], graph: Graph, make: Callable[[Graph], T]) -> T:
+        """Make the program, unless another will do or another thread was first."""
+        keep_compiled_programs()
+        settings = key[1]
         with self.lock:
             if key not in self.programs:
-                keep_compiled_programs()
                 similar = (
                     program
-                    for its_settings, ignored, rest, program in self.varying
+                    for its_settings, ignored, rest, program in list(self.varying)
                     if its_settings == settings and rest == program_key(graph, ignored) and _fits(program, graph)
                 )
-                self.programs[key] = next(similar, None) or make()
-                while len(self.programs) > self.size:
-                    self.programs.popitem(last=False)
-            self.programs.move_to_end(key)
-            program = self.programs[key]
-            if any(program is other for *_, other in self.varying):
-                program.template = graph.template()  # if it is traced again, it shall see the values of now
-            return program
+                program = next(similar, None) or make(graph)
+                while len(self.programs) >= self.size:
+                    del self.programs[min(self.programs, key=lambda key: self.programs[key].used)]
+                self.programs[key] = program
+            return self.programs[key]
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        with self.lock:
+            self.programs.clear()
+            self.varying.clear()
+            self.memory.known.clear()
+
+    def is_varying(self, program: T) -> bool:
+        """Whether a program is known whatever some Python values are."""
+        return any(program is other for *_, other in list(self.varying))
 
     def varies(self, graph: Graph, settings: Hashable, places: frozenset[Place], program: T) -> None:
         """Know the program whatever Python values are at `places`: its own trace changed them (a counter, a log)."""
-        with self.lock:
-            self.varying.append((settings, places, program_key(graph, places), program))
+        self.varying.append((settings, places, program_key(graph, places), program))
+
+
+def outline_of(function: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> Outline | None:
+    """The outline of a call, or None where it can only be walked."""
+    try:
+        return Outline(function, args, kwargs)
+    except UnwatchableError:
+        return None
+
+
+class Waiting:
+    """Waits for arrays that will be read now.
+
+    What takes a moment is asked for until it is done: to be woken takes longer than a small network's arithmetic. What
+    takes longer needs the processor's cores for itself: after a moment in vain, the next ones are not asked for.
+    """
+
+    moment = 500  # times of asking, each of a tenth of a microsecond
+    pause = 32  # arrays
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def __call__(self, value: Any) -> Any:
+        """`value`, perhaps done by now."""
+        if self.left:
+            self.left -= 1
+        elif isinstance(value, jax.Array):
+            is_ready = value.is_ready  # type: ignore[attr-defined]
+            for _ in range(self.moment):
+                if is_ready():
+                    return value
+            self.left = self.pause
+        return value
+
+
+awaited = Waiting()
 
 
 def shapes_of(*args: Any) -> tuple[Any, ...]:
@@ -135,6 +230,7 @@ class Program:
     def __init__(self, template: Graph) -> None:
         self.template = template
         self.example: tuple[Any, ...] | None = None
+        self.used = 0
         self.draws = False  # whether the program draws random numbers
         self.traces = 0
         self.compiled = jax.jit(self.run)
@@ -177,15 +273,27 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_observed() or is_sizing():  # somebody looks into the model: a compiled program would not show its layers
             return self.function(*args, **kwargs)
-        graph = scan_call(self.function, (_numbers_as_arrays(args), _numbers_as_arrays(kwargs)))
-        mode = within_gradient()
-        settings = (mode, jax.config.read("jax_enable_x64"))
-        program = _programs.get(graph, settings, lambda: Program(graph.template()))
+        settings = (within_gradient(), jax.config.read("jax_enable_x64"))
+        outline = outline_of(self.function, args, kwargs)
+        known = _programs.recall(outline, settings)
+        if known is None:
+            arrays = _arguments(args, kwargs)
+            made = partial(Outline, self.function, *arrays)
+            graph, program = _programs.walk(self.function, arrays, settings, _program, outline, made)
+            leaves = graph.leaves
+        else:
+            program, leaves = known.program, known.leaves
         traces = program.traces
-        with gradient_mode(mode):
-            changes = program(graph.leaves)
-        out = changes.apply(graph.nodes, arrays_only=program.traces == traces)
-        if program.traces != traces and changes.python_places():
+        changes = program(leaves)
+        traced = program.traces != traces
+        if not traced and changes.is_result_alone():
+            return changes.apply(())
+        if known is not None and known.outline.containers:  # these are copied for a walk
+            graph = scan_call(self.function, _arguments(args, kwargs))
+        elif known is not None:
+            graph = known.graph()
+        out = changes.apply(graph.nodes, arrays_only=not traced)
+        if traced and changes.python_places():
             _programs.varies(graph, settings, changes.python_places(), program)
         return out
 
@@ -212,6 +320,14 @@ def jit(f: Callable[..., Any]) -> JitFunction:
     if not callable(f):
         raise DTypeError(f"jit: expected a function or a model, got {type(f).__name__}.")
     return f if isinstance(f, JitFunction) else JitFunction(f)
+
+
+def _program(graph: Graph) -> Program:
+    return Program(graph.template())
+
+
+def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    return _numbers_as_arrays(args), _numbers_as_arrays(kwargs)
 
 
 def _numbers_as_arrays(value: Any) -> Any:

@@ -6,8 +6,6 @@ Dropout and BatchNorm ask `istraining(layer)`. The answer is the layer's own ove
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -18,14 +16,19 @@ Model = TypeVar("Model")
 _in_gradient: ContextVar[bool] = ContextVar("fluxion_in_gradient", default=False)
 
 
-@contextlib.contextmanager
-def gradient_mode(active: bool) -> Iterator[None]:
+class gradient_mode:
     """Say whether calls inside the block count as being inside a gradient."""
-    token = _in_gradient.set(active)
-    try:
-        yield
-    finally:
-        _in_gradient.reset(token)
+
+    __slots__ = ("active", "token")
+
+    def __init__(self, active: bool) -> None:
+        self.active = active
+
+    def __enter__(self) -> None:
+        self.token = _in_gradient.set(self.active)
+
+    def __exit__(self, *error: object) -> None:
+        _in_gradient.reset(self.token)
 
 
 def within_gradient() -> bool:

@@ -8,6 +8,7 @@ a function of the step alone. That is what makes a resumed run repeat the uninte
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import threading
 from collections.abc import Iterator
@@ -28,10 +29,12 @@ class Stream:
 
     def __init__(self, key: Array) -> None:
         self.key = key
+        self.numbers = itertools.count()  # no number comes twice, whichever thread asks
         self.count = 0
 
     def next_key(self) -> Array:
-        index, self.count = self.count, self.count + 1
+        index = next(self.numbers)
+        self.count = index + 1
         return threefry.fold_in(self.key, index)
 
 
@@ -43,14 +46,14 @@ class DefaultStream:
         self.stream: Stream | None = None
 
     def restart(self, value: int) -> None:
-        with self.lock:
-            self.stream = Stream(_root_key(value))
+        self.stream = Stream(_root_key(value))
 
     def next_key(self) -> Array:
-        with self.lock:
-            if self.stream is None:
-                self.stream = Stream(_root_key(secrets.randbits(31)))
-            return self.stream.next_key()
+        stream = self.stream
+        if stream is None:
+            with self.lock:
+                stream = self.stream = self.stream or Stream(_root_key(secrets.randbits(31)))
+        return stream.next_key()
 
 
 def _root_key(value: int) -> Array:

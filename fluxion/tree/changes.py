@@ -10,7 +10,19 @@ from typing import Any
 import jax
 
 from fluxion.errors import StateError
-from fluxion.tree.graph import Graph, LeafRef, Node, NodeRef, Place, Ref, Working, any_item, extend_path, is_array
+from fluxion.tree.graph import (
+    Graph,
+    LeafRef,
+    Node,
+    NodeRef,
+    Outside,
+    Place,
+    Ref,
+    Working,
+    any_item,
+    extend_path,
+    is_array,
+)
 from fluxion.tree.kinds import Bulk
 from fluxion.tree.protocol import Step
 from fluxion.tree.walk import Scan
@@ -78,6 +90,12 @@ class Changes:
         self.removed = removed
         self.leaves = leaves
 
+    def is_result_alone(self) -> bool:
+        """Whether nothing was written, and no object of the call is part of its result."""
+        if self.written or self.removed or type(self.graph.roots[-1]) is Outside:
+            return False
+        return not any(type(ref) is Outside for node in self.graph.nodes for _, ref in node.children)
+
     def python_places(self) -> frozenset[Place]:
         """Where Python values were written or removed, as opposed to arrays."""
         written = [
@@ -106,6 +124,10 @@ class Changes:
 
         Returns the result of the call, in which the originals stand for their working copies.
         """
+        if not self.graph.nodes and not self.written and not self.removed:  # an array or a static value
+            (ref,) = self.graph.roots
+            if type(ref) is LeafRef:
+                return self.leaves[ref.index]
         *values, result = Working(self.graph, self.leaves, originals).roots
         for (index, step), value in zip(self.written, values, strict=True):
             if isinstance(value, jax.core.Tracer) and _must_stay_concrete(originals[index]):

@@ -30,7 +30,7 @@ class ObjectKind(Kind):
     def children(self, obj: Any) -> Children:
         attributes = getattr(obj, "__dict__", {})
         found: Children = [(("attr", name), value) for name, value in attributes.items() if name != PYTREE_MEMORY]
-        for name in _slots(type(obj)):  # type: ignore[arg-type]
+        for name in slots_of(type(obj)):
             if hasattr(obj, name):
                 found.append((("attr", name), getattr(obj, name)))
         return found
@@ -158,7 +158,7 @@ class PytreeKind(Kind):
 
 
 OBJECT, LIST, DICT, TUPLE, PYTREE = ObjectKind(), ListKind(), DictKind(), TupleKind(), PytreeKind()
-_BULK = {list: BulkKind(LIST), dict: BulkKind(DICT)}
+BULK = {list: BulkKind(LIST), dict: BulkKind(DICT)}
 _by_type: dict[type, Kind | None] = {
     list: LIST,
     collections.deque: LIST,
@@ -189,7 +189,7 @@ def kind_of(obj: object) -> Kind | None:
     if cls is tuple and _all_plain(obj):
         return None  # such as a shape: it cannot change, and a log of shapes can grow without adding nodes
     if cls in (list, dict) and len(obj) > 256 and _all_plain(obj):  # type: ignore[arg-type]
-        return _BULK[cls]
+        return BULK[cls]
     return kind
 
 
@@ -236,6 +236,11 @@ def _emptied(container: Any) -> Any:
 def _all_plain(container: Any) -> bool:
     values = container.values() if isinstance(container, dict) else container
     return set(map(type, values)) <= {int, float, str, bool, bytes, type(None)}
+
+
+def slots_of(cls: type) -> tuple[str, ...]:
+    """The names of the `__slots__` of a class and its bases, as attributes."""
+    return _slots(cls)
 
 
 @functools.cache

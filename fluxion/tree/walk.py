@@ -50,13 +50,18 @@ def scan_call(function: Any, args: Sequence[Any]) -> Graph:
     What is reached from two arguments counts once for each, as partial derivatives demand; an object that is both an
     argument and a variable of the function is one object. The function's own arrays are captured.
     """
+    return walked_call(function, args)[0]
+
+
+def walked_call(function: Any, args: Sequence[Any]) -> tuple[Graph, Scan]:
+    """`scan_call`, and the walk."""
     found = Scan(follow_globals=True)
     refs = []
     for position, arg in enumerate(args):
         found.group = position
         refs.append(found.add(arg, ""))
     found.group, found.captured = "function", True
-    return found.finish([found.add(function, ""), *refs])
+    return found.finish([found.add(function, ""), *refs]), found
 
 
 def program_key(graph: Graph, ignored: frozenset[Place] = frozenset()) -> Hashable:
@@ -70,9 +75,14 @@ def _class_key(cls: type) -> Hashable:
     parts = static_parts(cls)
     if not parts:
         return cls
-    found = Scan(follow_globals=True)
-    graph = found.finish([found.add(value, str(step[1])) for step, value in parts])
+    graph, _ = walked_class(cls)
     return cls, tuple(step for step, _ in parts), graph.key(), tuple(map(Identity, graph.leaves))
+
+
+def walked_class(cls: type) -> tuple[Graph, Scan]:
+    """What the methods of a user's class read beside the instance, and the walk."""
+    found = Scan(follow_globals=True)
+    return found.finish([found.add(value, str(step[1])) for step, value in static_parts(cls)]), found
 
 
 class Scan:
@@ -90,6 +100,7 @@ class Scan:
         self.argument_nodes: dict[int, int] = {}
         self.taken: set[tuple[Any, str]] = set()
         self.deferred: list[tuple[int, tuple[str, ...], tuple[str, ...]]] = []
+        self.lookups: dict[tuple[int, str], dict[str, Any]] = {}  # the names looked up in modules' globals
         self.kept: list[Any] = []  # temporary objects whose id must not be reused during the walk
         self.group: Any = None
         self.captured = False
@@ -197,6 +208,7 @@ class Scan:
             namespace = self.nodes[index].original
             for name in names:
                 value = look_up(namespace, name)
+                self.lookups[id(namespace), name] = namespace
                 if value is absent:
                     continue
                 if (index, name) not in followed:

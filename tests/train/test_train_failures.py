@@ -12,7 +12,6 @@ import pytest
 from training_help import assert_same, classes, cross, everything_model, in_batches, snapshot
 
 import fluxion as fx
-from fluxion.transform.compile import ProgramCache
 from fluxion.tree import load_state
 from fluxion.tree.graph import Graph
 
@@ -225,11 +224,7 @@ def test_after_a_failure_everything_goes_on():
 
 
 class Injection:
-    """Raises KeyboardInterrupt at one line, chosen by number, of those that Fluxion's own code runs.
-
-    Not where a lock is held: Python delivers no signal between the body of a `with` block and its exit, but a tracer
-    can raise there, and would leave the lock locked for other threads.
-    """
+    """Raises KeyboardInterrupt at one line, chosen by number, of those that Fluxion's own code runs."""
 
     def __init__(self, at=None):
         self.at = at
@@ -242,8 +237,7 @@ class Injection:
         sys.settrace(None)
 
     def call(self, frame, event, arg):
-        locks = frame.f_code in (ProgramCache.get.__code__, ProgramCache.varies.__code__)
-        return self.line if "/fluxion/" in frame.f_code.co_filename and not locks else None
+        return self.line if "/fluxion/" in frame.f_code.co_filename else None
 
     def line(self, frame, event, arg):
         if event == "line":

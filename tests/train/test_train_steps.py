@@ -307,7 +307,7 @@ def test_a_convolution_of_xlas_own_is_stepped_singly_on_a_cpu(looped):
 
 def test_large_steps_are_stepped_singly(looped, monkeypatch):
     monkeypatch.setattr(steps_module, "LARGE", 8)
-    step_module._programs.programs.clear()
+    step_module._programs.clear()
     run(mlp(), loader())
     assert not looped
 
