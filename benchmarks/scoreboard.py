@@ -216,7 +216,8 @@ def explanation(measurements: list[dict[str, Any]], peak: float | None) -> list[
         + ".",
         "",
         f"float32; {runs} fresh process{'es' if runs > 1 else ''} per measurement, the frameworks in random order; the "
-        "times are medians over all samples, at least ten in each process, with the quartiles in brackets.",
+        "times are medians over all samples, at least ten in each process (four of what is slow), with the quartiles "
+        "in brackets.",
         "",
         "A ratio is Fluxion's value over that of the best mode of the best peer: below 1 Fluxion is better. Each of "
         "Fluxion's own ways has its ratio. *Whole epochs* are what a user trains: arrays in memory, shuffled anew in "

@@ -36,7 +36,7 @@ from workloads import BATCHES, WORKLOADS, Workload, batches
 
 SAMPLES = 10  # of every time, after one that is not counted
 FEW = 4  # samples of what is so slow that it does not matter
-SECONDS, LONG, MOST = 1.0, 7.0, 100  # more samples until so many seconds, but FEW alone after LONG ones; and at most
+SECONDS, LONG, MOST = 0.5, 5.0, 100  # more samples until so many seconds, but FEW alone after LONG ones; and at most
 COMPARED = 20  # outputs, for inference
 
 
