@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 
 # Containers
-from fluxion.layers import Chain, Maxout, Parallel, PairwiseFusion, SkipConnection, activations
+from fluxion.layers import Chain, Maxout, Parallel, PairwiseFusion, Repeated, SkipConnection, activations
 
 # Layers
 from fluxion.layers import (
@@ -361,6 +361,7 @@ __all__ = [
     "RNN",
     "RNNCell",
     "Recurrence",
+    "Repeated",
     "ReduceOnPlateau",
     "Rprop",
     "Scale",

@@ -2,6 +2,7 @@
 
 # Containers
 from fluxion.layers.containers import Chain, Maxout, PairwiseFusion, Parallel, SkipConnection, activations
+from fluxion.layers.repeated import Repeated
 
 # Affine
 from fluxion.layers.dense import Bilinear, Dense, Scale, flatten
@@ -82,6 +83,7 @@ __all__ = [
     "RMSNorm",
     "RNNCell",
     "Recurrence",
+    "Repeated",
     "Scale",
     "SinusoidalPositions",
     "SkipConnection",

@@ -51,6 +51,7 @@ EXAMPLES = {
     "MaxPool": lambda: [fx.MaxPool((2, 2), stride=1), fx.MaxPool(2, padding=((0, 1), (1, 0)))],
     "MeanPool": lambda: [fx.MeanPool((2, 2)), fx.MeanPool(3, padding="same", count_padding=False)],
     "WeightNorm": lambda: [fx.WeightNorm(fx.Dense(2, 3)), fx.WeightNorm(fx.Conv((2,), 2, 3), "weight", axis=None)],
+    "Repeated": lambda: [fx.Repeated(fx.Dense(2, 2), fx.Dense(2, 2))],
     "Recurrence": lambda: [fx.Recurrence(fx.LSTMCell(2, 3))],
     "LSTM": lambda: [fx.LSTM(2, 3, num_layers=2, bidirectional=True, dropout=0.1, return_state=True)],
     "GRU": lambda: [fx.GRU(2, 3, reset_after=False, bias=False)],

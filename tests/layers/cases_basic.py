@@ -30,6 +30,13 @@ CASES = {
         case(make=lambda: fx.Chain(wide=fx.Dense(2, 5), narrow=fx.Dense(5, 2), again=fx.Dense(2, 3)), inputs=[(2, 2)]),
         case(make=lambda: fx.Chain(), inputs=[(5, 3)]),
     ],
+    fx.Repeated: [
+        case(
+            make=lambda: fx.Repeated(*(fx.Chain(fx.Dense(3, 3, fx.tanh), fx.BatchNorm(3)) for _ in range(3))),
+            inputs=[(5, 3)],
+            unsized=lambda: fx.Repeated(*(fx.Chain(fx.Dense(None, 3, fx.tanh), fx.BatchNorm(None)) for _ in range(3))),
+        ),
+    ],
     fx.Dense: [
         case(
             make=lambda: fx.Dense(3, 2, fx.tanh),
