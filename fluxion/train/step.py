@@ -171,7 +171,6 @@ class Training:
         if opt.seed is None:
             opt.seed = next_seed()
         self.seed = _seed_data(opt.seed, *_settings())
-        self.known_rates: dict[int, tuple[bytes, Any]] = {}  # by number of rows: values, and the array on the device
         self.pending: list[Stats] = []
         self.results: list[np.ndarray] = []  # rows `[loss, applied, *metrics]` of the completed steps
         self.settled = 0.0  # when the last result came
@@ -189,6 +188,7 @@ class Training:
         self.changed: set[int] = set()
         self.state = State(leaves, self.opt.state, np.int32(self.opt.step), np.zeros((), bool), self.opt.step)
         self.synced = self.state  # what the model and the optimizer hold
+        self.accepted = self.opt.step  # the number of steps, in all, that are known to be applied
 
     def step(self, batch: Any) -> None:
         """Start one step; errors of the step before surface here."""
@@ -303,11 +303,7 @@ class Training:
                     self.opt.step = first + k
                     rates[row] = self.opt.rates()
                 self.opt.step = first
-        values, array = self.known_rates.get(length, (b"", None))
-        if rates.tobytes() != values:
-            array = jax.device_put(rates.astype(jnp.result_type(float)))
-            self.known_rates[length] = (rates.tobytes(), array)
-        return array
+        return _on_device(rates.tobytes(), rates.shape, *_settings())
 
     def settle(self) -> None:
         """Wait for the oldest step under way; raise if it was not finite."""
@@ -333,6 +329,7 @@ class Training:
             key = jax.random.fold_in(jax.random.wrap_key_data(self.seed), step)
             raise explain(self.program, self.state.leaves, key, batch, step, float(values[k, 0]))
         self.results.append(values)
+        self.accepted += len(values)
 
     def again(self) -> None:
         """Begin another epoch with the model as the last one left it."""
@@ -359,7 +356,7 @@ class Training:
         state = self.state
         if state is self.synced:
             return
-        done = int(state.done)
+        done = state.step if self.accepted == state.step else int(state.done)
         if self.changed:
             fresh = [state.leaves[i] if i in self.changed else leaf for i, leaf in enumerate(self.graph.leaves)]
             self.graph.assign(fresh)
@@ -403,6 +400,12 @@ def _settings() -> tuple[Any, ...]:
 def _seed_data(seed: int, *settings: Any) -> Any:
     """The key of a run of steps, as plain data; kept, for making it takes as long as a small step."""
     return jax.random.key_data(threefry.make_key(seed))
+
+
+@functools.lru_cache(maxsize=64)
+def _on_device(rates: bytes, shape: tuple[int, ...], *settings: Any) -> Any:
+    """Learning rates on the device; kept, as they seldom change."""
+    return jax.device_put(np.frombuffer(rates).reshape(shape).astype(jnp.result_type(float)))
 
 
 def _strong(leaf: Any) -> Any:
