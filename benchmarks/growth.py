@@ -29,7 +29,8 @@ from workloads import WORKLOADS, Dense, Workload, batches
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "build" / "growth.json"
 LONG = 3.0  # seconds of one step, after which a series is not continued
-WAYS = (("fluxion", "train"), ("torch", "channels_last"), ("torch", "eager"), ("jax", "jit"))
+REPEATED = "train, Repeated"  # the equal layers as one `fx.Repeated`
+WAYS = (("fluxion", "train"), ("fluxion", REPEATED), ("torch", "channels_last"), ("torch", "eager"), ("jax", "jit"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def measure_one(peer: Any, mode: str, at: Workload, whole: bool) -> dict[str, fl
     random = np.random.default_rng(0)
     x = random.random((at.examples, *at.shape), np.float32)
     y = random.integers(0, at.classes, at.examples, np.int32)
-    session = peer.Session(at, at.weights(), mode)
+    session = repeated(peer, at) if mode == REPEATED else peer.Session(at, at.weights(), mode)
     one = session.prepare(batches(x, y, at.batch, 1))
     found = {"first": seconds(lambda: session.losses(one))}
     if whole:
@@ -105,10 +106,22 @@ def measure_one(peer: Any, mode: str, at: Workload, whole: bool) -> dict[str, fl
         found["epoch"] = statistics.median(epochs) / at.examples * 1e9  # ns per row
     else:
         session.train(one)
-        count = max(1, min(50, int(0.05 / seconds(lambda: session.train(one)))))
+        count = max(4, min(200, int(0.2 / seconds(lambda: session.train(one)))))
         session.train(one * count)
         found["step"] = statistics.median(seconds(lambda: session.train(one * count)) / count for _ in range(7))
     return found | {"memory": float(peak_memory())}
+
+
+def repeated(peer: Any, at: Workload) -> Any:
+    """A session of Fluxion's in which the layers between the first and the last are one loop."""
+    import fluxion as fx
+
+    session = peer.Session(at, at.weights(), "train")
+    first, *equal, last = session.model
+    if len(equal) > 1:
+        session.model = fx.Chain(first, fx.Repeated(*equal), last)
+        session.opt = fx.setup(fx.Adam(1e-3), session.model)
+    return session
 
 
 def seconds(f: Any) -> float:
@@ -122,8 +135,10 @@ def collect(only: list[str], kept: dict[str, Any]) -> None:
         for module, mode in WAYS:
             if module == "torch" and (mode == "channels_last") != (name == "batch"):
                 continue  # the mode that is the faster one with and without convolutions
+            if mode == REPEATED and name != "depth":
+                continue
             command = [sys.executable, __file__, "--measure", name, module, mode]
-            found = harness.answer(command, {}, limit=400)
+            found = harness.answer(command, {"FLUXION_CACHE": "off"}, limit=400)
             kept.setdefault(name, {})[f"{module} {mode}"] = found
             print(name, module, mode, found.get("error", "measured"), file=sys.stderr)
             KEPT.parent.mkdir(parents=True, exist_ok=True)

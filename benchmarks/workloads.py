@@ -302,8 +302,9 @@ def _workloads() -> list[Workload]:
                  against="jax", **fashion),
         *(Workload(f"mlp-b{b}", f"MLP 784-128-10, batch {b}", middle, batch=b, goal=0.8, **fashion)
           for b in (64, 128)),
+        # Adam divides by roots of small squares: torch leaves JAX by 5e-4 at the tenth step, by 4e-5 up to the ninth.
         Workload("mlp-large", "MLP 784-512-512-10, batch 128", _mlp(784, 512, 512, 10), batch=128, goal=0.8,
-                 **{**fashion, "examples": 12800}),
+                 tolerance=1e-3, **{**fashion, "examples": 12800}),
         Workload("lenet", "LeNet 20-50, 5x5, batch 128", _lenet(), batch=128, examples=3840, block=10, goal=0.85,
                  **images),
         Workload("cnn", "Conv3 32, Conv3 64, pool, dense 128, batch 128", _cnn(), batch=128, examples=1280, block=4,

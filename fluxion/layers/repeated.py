@@ -24,11 +24,11 @@ from fluxion.tree.walk import program_key, scan_call
 
 
 class Repeated(Container):
-    """Layers of one kind, one after another: the result of a `Chain` of them, at the compile time of a single one.
+    """Layers of one kind, one after another: the result of a `Chain` of them, compiled for one of them only.
 
-    XLA compiles one layer and repeats it, with the arrays of all layers side by side. So the first step of a network of
-    48 blocks comes as soon as that of one of 2. Each step copies the arrays once more, which is little beside the
-    arithmetic of all but the smallest batches.
+    XLA compiles one layer and repeats it, with the arrays of all layers side by side. So 48 blocks compile about as fast
+    as 2. In training this holds for the layers and their gradients; the optimizer's update of each
+    array is compiled besides, so that only blocks of some size gain. Each step copies the arrays once more.
 
     Shapes: each layer returns an array of the shape and dtype it is given, and so does the whole.
 
@@ -136,9 +136,7 @@ def _trial(graph: Graph, x: jax.Array) -> tuple[list[int], bool]:
     for i, (shape, dtype) in changing.items():
         old = graph.leaves[i]
         if (old.shape, old.dtype) != (shape, dtype):
-            raise StateError(
-                f"expected the layer to keep {graph.paths[i]} {old.dtype}{old.shape}, got {dtype}{shape}."
-            )
+            raise StateError(f"expected the layer to keep {graph.paths[i]} {old.dtype}{old.shape}, got {dtype}{shape}.")
     return sorted(changing), drawn > 0
 
 

@@ -118,7 +118,7 @@ class StepProgram:
 
         trained = [leaves[i] for i in self.active]
         (loss, (metrics, written, others)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
-        ok = lax.optimization_barrier(_all_finite(loss, *grads) & ~failed)  # once, and not again for every array
+        ok = _all_finite(failed, loss, *grads)
 
         by_leaf = dict(zip(self.active, grads, strict=True))
         parameters = [leaves[i] for i in self.parameters]
@@ -385,9 +385,14 @@ class Training:
             raise
 
 
-def _all_finite(*arrays: Any) -> Any:
-    """Whether all numbers are finite: then zeros times them add up to 0, else to NaN. XLA is quick at sums."""
-    return jnp.isfinite(sum(jnp.sum(array * 0) for array in arrays))
+def _all_finite(failed: Any, *arrays: Any) -> Any:
+    """Whether all numbers are finite, and nothing has failed.
+
+    Zeros times finite numbers add up to 0, others to NaN: XLA is quick at sums. That of the sums is taken by sorting,
+    where NaN comes last, because XLA would repeat a plain one in the update of every array.
+    """
+    sums = [jnp.where(failed, jnp.nan, 0.0), *(jnp.sum(array * 0) for array in arrays)]
+    return jnp.isfinite(lax.sort(jnp.stack([jnp.real(x).astype(jnp.float32) for x in sums]))[-1])
 
 
 def _settings() -> tuple[Any, ...]:
