@@ -26,9 +26,9 @@ from fluxion.tree.walk import program_key, scan_call
 class Repeated(Container):
     """Layers of one kind, one after another: the result of a `Chain` of them, compiled for one of them only.
 
-    XLA compiles one layer and repeats it, with the arrays of all layers side by side. So 48 blocks compile about as fast
-    as 2. In training this holds for the layers and their gradients; the optimizer's update of each
-    array is compiled besides, so that only blocks of some size gain. Each step copies the arrays once more.
+    XLA compiles one layer and repeats it, with the arrays of all layers side by side. So 48 blocks compile about as
+    fast as 2. In training this holds for the layers and their gradients; the optimizer's update of each array is
+    compiled besides, so that only blocks of some size gain. Each step copies the arrays once more.
 
     Shapes: each layer returns an array of the shape and dtype it is given, and so does the whole.
 
