@@ -8,7 +8,7 @@ a random key of its own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,7 +25,7 @@ from fluxion.transform.compile import jit
 from fluxion.transform.randomness import next_key, randomness
 from fluxion.transform.sizes import is_sizing
 from fluxion.tree.changes import find_changes, running
-from fluxion.tree.graph import extend_path, replace_at
+from fluxion.tree.graph import Graph, extend_path, replace_at
 from fluxion.tree.layer import Layer, is_observed, observing
 from fluxion.tree.walk import scan_call
 
@@ -208,21 +208,13 @@ class Loop:
 
     def _step(self, leaves: Any, x: Array, state: Any) -> tuple[Any, Any, dict[int, Any]]:
         """Output, state, and the arrays that the cell assigned to itself, for a cell that holds `leaves`."""
-        working = self.graph.build(leaves)
-        try:
-            with running(working), observing(ignore) if is_observed() else contextlib.nullcontext():
-                out, state = pair(working.roots[0](x, state))
-        except Exception as error:
-            mark(error, [working.made.get(i) for i in range(len(self.graph.nodes))])
-            raise
-        changed: dict[int, Any] = {}
-        other = find_changes(working, changed)
-        for index, step in (*other.written, *other.removed):
-            path = extend_path(self.graph.nodes[index].path, step)
-            raise StateError(
-                f"the cell assigned to {path}, which held no array before. It would happen once, not at every step: "
-                "set the array in the constructor, or keep it in the state."
-            )
+        (out, state), changed = call_copy(
+            self.graph,
+            leaves,
+            lambda cell: pair(cell(x, state)),
+            "the cell assigned to {}, which held no array before. It would happen once, not at every step: "
+            "set the array in the constructor, or keep it in the state.",
+        )
         return out, state, changed
 
     def run(self, x: Array, state: Any, mask: Array | None, key: Array | None, begin: int) -> tuple[Any, Any]:
@@ -241,6 +233,27 @@ class Loop:
         if own:
             self.graph.assign(replace_at(leaves, self.changing, own))
         return outputs, state
+
+
+def call_copy(
+    graph: Graph, leaves: Sequence[Any], call: Callable[[Any], Any], refusal: str
+) -> tuple[Any, dict[int, Any]]:
+    """What `call` makes of a copy of the graph's layer that holds `leaves`, and the arrays that it assigned to itself.
+
+    StateError with `refusal`, which has a place for the path, where it assigned anything else.
+    """
+    working = graph.build(leaves)
+    try:
+        with running(working), observing(ignore) if is_observed() else contextlib.nullcontext():
+            result = call(working.roots[0])
+    except Exception as error:
+        mark(error, [working.made.get(i) for i in range(len(graph.nodes))])
+        raise
+    changed: dict[int, Any] = {}
+    other = find_changes(working, changed)
+    for index, step in (*other.written, *other.removed):
+        raise StateError(refusal.format(extend_path(graph.nodes[index].path, step)))
+    return result, changed
 
 
 def stream_of_step(key: Array | None, index: Any) -> contextlib.AbstractContextManager[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,14 +11,13 @@ import jax.numpy as jnp
 from fluxion.errors import ArgumentError, ShapeError, StateError
 from fluxion.layers.containers import Container, checked_layers
 from fluxion.layers.inputs import as_array
-from fluxion.layers.recurrence import ignore, mark, point_to, stream_of_step
+from fluxion.layers.recurrence import call_copy, point_to, stream_of_step
 from fluxion.layers.recurrent import own_stream
 from fluxion.transform.compile import jit
 from fluxion.transform.randomness import next_key, randomness
 from fluxion.transform.sizes import is_sizing
-from fluxion.tree.changes import find_changes, running
-from fluxion.tree.graph import Graph, extend_path, replace_at
-from fluxion.tree.layer import is_observed, observed, observing
+from fluxion.tree.graph import Graph, replace_at
+from fluxion.tree.layer import is_observed, observed
 from fluxion.tree.walk import program_key, scan_call
 
 
@@ -142,19 +140,10 @@ def _trial(graph: Graph, x: jax.Array) -> tuple[list[int], bool]:
 
 def _call(graph: Graph, leaves: Sequence[Any], x: jax.Array) -> tuple[Any, dict[int, Any]]:
     """Output of a layer that holds `leaves`, and the arrays that it assigned to itself."""
-    working = graph.build(leaves)
-    try:
-        with running(working), observing(ignore) if is_observed() else contextlib.nullcontext():
-            out = working.roots[0](x)
-    except Exception as error:
-        mark(error, [working.made.get(i) for i in range(len(graph.nodes))])
-        raise
-    changed: dict[int, Any] = {}
-    other = find_changes(working, changed)
-    for index, place in (*other.written, *other.removed):
-        path = extend_path(graph.nodes[index].path, place)
-        raise StateError(
-            f"a layer assigned to {path}, which held no array before. In a loop that would happen once for all layers: "
-            "set the array in the constructor, or use fx.Chain."
-        )
-    return out, changed
+    return call_copy(
+        graph,
+        leaves,
+        lambda layer: layer(x),
+        "a layer assigned to {}, which held no array before. In a loop that would happen once for all layers: "
+        "set the array in the constructor, or use fx.Chain.",
+    )

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
+
+from fluxion.native.lowering import define
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -230,28 +232,12 @@ def _define(primitive: Primitive, plain: Callable[..., Any], shapes: Callable[..
     """Shapes, evaluation, batching and lowering of one of the three."""
     primitive.multiple_results = True
 
-    @functools.cache
-    def compiled(**options: Any) -> Callable[..., Any]:
-        return jax.jit(lambda *arrays: primitive.bind(*arrays, **options))
-
     def kinds(*arrays: Any, **options: Any) -> list[Any]:
         return [jax.core.ShapedArray(shape, arrays[0].dtype) for shape in shapes(*arrays, **options)]
 
-    primitive.def_impl(lambda *arrays, **options: compiled(**options)(*arrays))
+    define(primitive, plain, native or plain)
     primitive.def_abstract_eval(kinds)
     batching.primitive_batchers[primitive] = functools.partial(_plain_batched, plain)
-    lower_plain = mlir.lower_fun(plain, multiple_results=True)
-    mlir.register_lowering(primitive, lower_plain)
-    if native is None:
-        return
-    lower_native = mlir.lower_fun(native, multiple_results=True)
-
-    def lower_cpu(context: Any, *arrays: Any, **options: Any) -> Any:
-        # A call of C++ cannot be divided among devices; XLA's loop can.
-        several = getattr(context.module_context.axis_context, "num_devices", 1) != 1
-        return (lower_plain if several else lower_native)(context, *arrays, **options)
-
-    mlir.register_lowering(primitive, lower_cpu, platform="cpu")
 
 
 _define(forward, _forward, _forward_shapes, _native_forward)

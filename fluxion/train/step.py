@@ -24,7 +24,7 @@ from fluxion.ops.checks import checking, strict_checking
 from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
-from fluxion.train.steps import Block, Loop, feed, loop_for
+from fluxion.train.steps import Block, Loop, feed, loop_for, outline
 from fluxion.transform import threefry
 from fluxion.transform.compile import ProgramCache, awaited, shapes_of
 from fluxion.transform.gradient import scalar
@@ -194,7 +194,7 @@ class Training:
         """Start one step; errors of the step before surface here."""
         state, program = self.state, self.program
         batch = as_batch(batch)
-        self.look_at(batch, _outline(batch))
+        self.look_at(batch, outline(batch))
         written, reshaped, optimizer, done, failed, array, others = program.compiled(
             state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed, batch
         )
@@ -231,7 +231,7 @@ class Training:
     def steps(self, block: Block) -> None:
         """Start a step on each batch of a block: in a loop on the device where that is of use, or one by one."""
         batches = [block.batch(0), block.batch(block.count - 1)][: 2 if block.short else 1]
-        outlines = tuple(map(_outline, batches))
+        outlines = tuple(map(outline, batches))
         self.look_at(batches[0], outlines[0])
         key = outlines, block.capacity
         if key not in self.program.loops:
@@ -272,13 +272,13 @@ class Training:
             self.settle()
         return count
 
-    def look_at(self, batch: Any, outline: Hashable) -> None:
+    def look_at(self, batch: Any, its_outline: Hashable) -> None:
         """Check the values of the first batch of each outline."""
-        if outline not in self.program.checked:
+        if its_outline not in self.program.checked:
             check_types(batch)
             if self.check:
                 check_inputs(batch, self.state.step)
-            self.program.checked.add(outline)
+            self.program.checked.add(its_outline)
 
     def traced(self) -> bool:
         """Whether the step has been traced since this was asked last; a trace for another shape is announced."""
@@ -438,12 +438,6 @@ def _as_part(part: Any) -> Any:
         return np.array(part)
     except ValueError:
         raise ShapeError("batch: expected a list of rows of equal length, got rows of several lengths.") from None
-
-
-def _outline(batch: Any) -> Hashable:
-    """Structure, shapes and dtypes of a batch."""
-    leaves, structure = jax.tree.flatten(batch)
-    return structure, tuple([(x.shape, x.dtype) if hasattr(x, "dtype") else type(x) for x in leaves])
 
 
 def _shape_dtype(leaf: Any) -> Any:

@@ -133,10 +133,10 @@ def _listed(batches: Sequence[Any]) -> Iterator[Any]:
     """Batches of a list; those that follow one another and have one outline, in blocks."""
     at = 0
     while at < len(batches):
-        outline = _outline(batches[at])
-        room = 1 if outline is None else _room(sum(part.nbytes for part in jax.tree.leaves(batches[at])))
+        first = _block_outline(batches[at])
+        room = 1 if first is None else _room(sum(part.nbytes for part in jax.tree.leaves(batches[at])))
         end = at + 1
-        while end < min(len(batches), at + room) and _outline(batches[end]) == outline:
+        while end < min(len(batches), at + room) and _block_outline(batches[end]) == first:
             end += 1
         if end == at + 1:
             yield batches[at]
@@ -146,14 +146,20 @@ def _listed(batches: Sequence[Any]) -> Iterator[Any]:
         at = end
 
 
-def _outline(batch: Any) -> Hashable:
-    """Structure, shapes and dtypes of a batch that can be part of a block; None for any other."""
+def outline(batch: Any) -> Hashable:
+    """Structure, shapes and dtypes of a batch."""
     parts, structure = jax.tree.flatten(batch)
+    return structure, tuple([(part.shape, part.dtype) if hasattr(part, "dtype") else type(part) for part in parts])
+
+
+def _block_outline(batch: Any) -> Hashable:
+    """The outline of a batch that can be part of a block; None for any other."""
+    parts = jax.tree.leaves(batch)
     if not parts or not all(_is_plain(part) and np.ndim(part) > 0 and _in_memory(part) for part in parts):
         return None
     if len(parts[0]) == 0 or len({len(part) for part in parts}) > 1:
         return None
-    return structure, tuple((part.shape, part.dtype) for part in parts)
+    return outline(batch)
 
 
 def _in_memory(part: Any) -> bool:
