@@ -1,12 +1,19 @@
-"""`fluxion evaluate`: how good a trained model is on a table."""
+"""`fluxion evaluate`: how good a trained model is on other data."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluxion.cli.images import ImageEncoder, ImageSource
 from fluxion.cli.output import JSON, Debug, failures, only_result, say, write_json
+from fluxion.cli.sources import ImageOptions, read_source
+from fluxion.cli.tables import Source, about
+from fluxion.errors import DataError
+
+if TYPE_CHECKING:
+    from fluxion.data.tables import TableEncoder
 
 RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run folder of fluxion train.", show_default=False)]
 ModelFile = Annotated[
@@ -20,34 +27,35 @@ def evaluate(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="A table with the target column, or a built-in set: iris.", show_default=False
+            metavar="DATA",
+            help="A table with the target column, a folder of images by class, or a data set, of which the test part.",
+            show_default=False,
         ),
     ],
     model: ModelFile = None,
     json: JSON = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a trained model on a table.
+    """Measure a trained model on a table or on images.
 
     Prints accuracy, precision and recall of each class and the confusion matrix; of a regression MAE, RMSE and R2.
     """
     with failures(debug), only_result(json) as stream:
+        from fluxion.cli.prepare import labeled_part
         from fluxion.cli.report import measure, show_classes, show_metrics
         from fluxion.cli.runs import open_run
-        from fluxion.cli.tables import about, read_source
-        from fluxion.errors import DataError
 
-        source = read_source(data)
         trained = open_run(run, model)
-        target = trained.encoder.target.name
+        encoder = trained.encoder
+        target = encoder.target.name
+        source = data_for(encoder, data)
+        part, left_out = labeled_part(encoder, source)
         with about(data):
-            frame = trained.encoder.labeled(source.frame)
-        left_out = source.frame.height - frame.height
-        if frame.height == 0:
-            raise DataError(f"{data}: expected rows with a {target}, all are missing.")
-        with about(data):
-            report = measure(trained.model, trained.encoder, frame)
-        say(f"{run} on {data}: {trained.encoder.task} of {target}")
+            report = measure(trained.model, encoder, part)
+        say(f"{run} on {data}: {encoder.task} of {target}")
+        if isinstance(source, ImageSource):
+            for note in source.notes:
+                say(note)
         if left_out:
             say(f"{left_out:,} rows left out: {target} is missing")
         say()
@@ -56,6 +64,20 @@ def evaluate(
         if json:
             write_json(
                 stream,
-                {"run": run, "data": data, "task": trained.encoder.task, "target": target, "left_out": left_out}
+                {"run": run, "data": data, "task": encoder.task, "target": target, "left_out": left_out}
                 | report.to_json(),
             )
+
+
+def data_for(encoder: TableEncoder | ImageEncoder, data: str) -> Source | ImageSource:
+    """What `data` names, read as the data were that the encoder was fitted on."""
+    if isinstance(encoder, ImageEncoder):
+        height, width, channels = encoder.shape
+        options = ImageOptions((height, width), channels, encoder.shape)
+    else:
+        options = ImageOptions(table=True)
+    source = read_source(data, options, target=encoder.target.name, split="test")
+    if isinstance(encoder, ImageEncoder) != isinstance(source, ImageSource):
+        wanted, got = ("images", "a table") if isinstance(encoder, ImageEncoder) else ("a table", "images")
+        raise DataError(f"{data}: expected {wanted}, as in training, got {got}.")
+    return source

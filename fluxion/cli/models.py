@@ -1,10 +1,25 @@
-"""The model of a run: `mlp`, `linear`, or a function in a Python file of the user's."""
+"""The model of a run: one of those that `--model` names, or a function in a Python file of the user's.
+
+`inputs` is the number of features of a table, `height x width x channels` of images, `classes` the number of classes
+(1 in a regression). Layers that follow each other:
+
+mlp      Dense(inputs, 64, relu), Dense(64, 32, relu), Dense(32, classes); other sizes by --hidden
+linear   Dense(inputs, classes)
+fcn      Dense(inputs, 512, relu), Dropout(0.2), Dense(512, 256, relu), Dropout(0.2), Dense(256, classes)
+cnn      Conv((3, 3), channels, 32, relu, padding=1), MaxPool((2, 2)); again with 64, 128, 128, ... channels until the
+         smaller side is below 8; flatten, Dropout(0.25), Dense(..., 128, relu), Dropout(0.5), Dense(128, classes)
+lenet    Conv((5, 5), channels, 6, relu), MaxPool((2, 2)), Conv((5, 5), 6, 16, relu), MaxPool((2, 2)), flatten,
+         Dense(..., 120, relu), Dense(120, 84, relu), Dense(84, classes); images of at least 16x16
+
+The first three begin with `flatten` where they take images.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import itertools
+import math
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,14 +30,16 @@ import typer
 
 from fluxion.errors import ArgumentError, DataError, FluxionError, ShapeError, nearest
 
-KINDS = ("mlp", "linear")
+KINDS = ("mlp", "linear", "fcn", "cnn", "lenet")
+FOR_IMAGES = ("cnn", "lenet")
 HIDDEN = (64, 32)
+LENET_SIDE = 16  # the smallest image that two 5x5 convolutions and two pools leave something of
 
 
 class ModelSpec(NamedTuple):
     """What `--model` says."""
 
-    kind: str  # "mlp", "linear" or "file"
+    kind: str  # one of KINDS, or "file"
     hidden: tuple[int, ...] = ()
     file: Path | None = None
     function: str = ""
@@ -39,15 +56,13 @@ def parse_model(model: str, hidden: str | None) -> ModelSpec:
     """`--model` and `--hidden` as a ModelSpec; usage errors for what they cannot be."""
     if model != "mlp" and hidden is not None:
         raise typer.BadParameter(f"the sizes of hidden layers are for --model mlp, not {model}.", param_hint="--hidden")
-    if model == "mlp":
-        return ModelSpec("mlp", HIDDEN if hidden is None else _sizes(hidden))
-    if model == "linear":
-        return ModelSpec("linear")
+    if model in KINDS:
+        return ModelSpec(model, _sizes(hidden) if hidden is not None else HIDDEN if model == "mlp" else ())
     name, colon, function = model.rpartition(":")
     if not colon or not name.endswith(".py"):
         hint = nearest(model, KINDS)
         raise typer.BadParameter(
-            f"expected mlp, linear or FILE.py:function, got {model!r}.{hint}", param_hint="--model"
+            f"expected one of {', '.join(KINDS)} or FILE.py:function, got {model!r}.{hint}", param_hint="--model"
         )
     file = Path(name).resolve()
     if not file.is_file():
@@ -57,16 +72,65 @@ def parse_model(model: str, hidden: str | None) -> ModelSpec:
     return ModelSpec("file", file=file, function=function)
 
 
-def build_model(spec: ModelSpec, inputs: int, outputs: int) -> Any:
-    """The model with fresh weights, from the default random stream; its output shape is checked."""
-    from fluxion.layers import Chain, Dense
+def check_model(spec: ModelSpec, shape: tuple[int, ...]) -> None:
+    """A usage error for a model that does not take inputs of this shape."""
+    if spec.kind in FOR_IMAGES and len(shape) == 1:
+        raise typer.BadParameter(f"{spec.kind} is for images, these data are a table.", param_hint="--model")
+    if spec.kind == "lenet" and min(shape[:2]) < LENET_SIDE:
+        raise typer.BadParameter(
+            f"lenet takes images of at least {LENET_SIDE}x{LENET_SIDE}, these are {shape[0]}x{shape[1]}. "
+            "Use cnn, or a larger --size.",
+            param_hint="--model",
+        )
+
+
+def build_model(spec: ModelSpec, shape: tuple[int, ...], outputs: int) -> Any:
+    """The model with fresh weights, from the default random stream; its output shape is checked.
+
+    Arguments:
+        shape: that of one input, `(features,)` or `(height, width, channels)`.
+        outputs: the number of classes, or 1.
+    """
+    from fluxion.layers import Chain, Dense, Dropout, flatten
     from fluxion.ops.activations import relu
 
     if spec.kind == "file":
-        return _from_file(spec, inputs, outputs)
-    sizes = [inputs, *spec.hidden]
-    layers = [Dense(a, b, relu) for a, b in itertools.pairwise(sizes)]
+        return _from_file(spec, shape, outputs)
+    if spec.kind in FOR_IMAGES:
+        return (_cnn if spec.kind == "cnn" else _lenet)(*shape, outputs)
+    layers: list[Any] = [flatten] if len(shape) > 1 else []
+    sizes = [math.prod(shape), *((512, 256) if spec.kind == "fcn" else spec.hidden)]
+    for a, b in itertools.pairwise(sizes):
+        layers += [Dense(a, b, relu), *([Dropout(0.2)] if spec.kind == "fcn" else [])]
     return Chain(*layers, Dense(sizes[-1], outputs))
+
+
+def _cnn(height: int, width: int, channels: int, outputs: int) -> Any:
+    from fluxion.layers import Chain, Conv, Dense, Dropout, MaxPool, flatten
+    from fluxion.ops.activations import relu
+
+    layers: list[Any] = []
+    for filters in itertools.chain((32, 64), itertools.repeat(128)):
+        layers.append(Conv((3, 3), channels, filters, relu, padding=1))
+        channels = filters
+        if min(height, width) > 1:
+            layers.append(MaxPool((2, 2)))
+            height, width = height // 2, width // 2
+        if min(height, width) < 8:
+            break
+    features = height * width * channels
+    return Chain(*layers, flatten, Dropout(0.25), Dense(features, 128, relu), Dropout(0.5), Dense(128, outputs))
+
+
+def _lenet(height: int, width: int, channels: int, outputs: int) -> Any:
+    from fluxion.layers import Chain, Conv, Dense, MaxPool, flatten
+    from fluxion.ops.activations import relu
+
+    features = 16 * math.prod(((side - 4) // 2 - 4) // 2 for side in (height, width))
+    return Chain(
+        *(Conv((5, 5), channels, 6, relu), MaxPool((2, 2)), Conv((5, 5), 6, 16, relu), MaxPool((2, 2)), flatten),
+        *(Dense(features, 120, relu), Dense(120, 84, relu), Dense(84, outputs)),
+    )
 
 
 def _sizes(hidden: str) -> tuple[int, ...]:
@@ -76,7 +140,7 @@ def _sizes(hidden: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _from_file(spec: ModelSpec, inputs: int, outputs: int) -> Any:
+def _from_file(spec: ModelSpec, shape: tuple[int, ...], outputs: int) -> Any:
     from fluxion.transform.sizes import autosize, outputsize
 
     assert spec.file is not None
@@ -87,7 +151,7 @@ def _from_file(spec: ModelSpec, inputs: int, outputs: int) -> Any:
         hint = nearest(spec.function, known)
         raise ArgumentError(f"{spec.file}: expected a function {spec.function}(inputs, outputs), there is none.{hint}")
     try:
-        model = make(inputs, outputs)
+        model = make(shape if len(shape) > 1 else shape[0], outputs)
     except FluxionError:
         raise
     except Exception as error:
@@ -95,11 +159,12 @@ def _from_file(spec: ModelSpec, inputs: int, outputs: int) -> Any:
     where = f"{spec.file}:{spec.function}"
     if not callable(model):
         raise ArgumentError(f"{where}: expected it to return a model, something to call, got {type(model).__name__}.")
-    autosize(model, (1, inputs))
-    shape = outputsize(model, (None, inputs))
-    if shape != (None, outputs):
+    autosize(model, (1, *shape))
+    returned = outputsize(model, (None, *shape))
+    if returned != (None, outputs):
+        taken = ", ".join(map(str, shape))
         raise ShapeError(
-            f"{where}: expected a model of (rows, {inputs}) -> (rows, {outputs}), it returns {shape}. "
+            f"{where}: expected a model of (rows, {taken}) -> (rows, {outputs}), it returns {returned}. "
             "Scores of the classes come without a softmax."
         )
     return model

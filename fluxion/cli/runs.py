@@ -2,8 +2,8 @@
 
 config.json          the settings of the run, for people and scripts
 metrics.csv          one line per epoch
-model.safetensors    the weights, the architecture and the encoder of the table: all that predicting needs
-loss.png, ...        the curves; the confusion matrix, or predictions over truth
+model.safetensors    the weights, the architecture and the encoder of the table or the images: all that predicting needs
+loss.png, ...        the curves; the confusion matrix, or predictions over truth; of images the worst mistakes
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from fluxion.cli.images import FORMAT as IMAGES
+from fluxion.cli.images import ImageEncoder, input_shape
 from fluxion.cli.models import ModelSpec, build_model, parse_model
 from fluxion.cli.output import clean, warn
 from fluxion.errors import DataError, FileFormatError, StateError, nearest
 from fluxion.files import atomic_write
 
 if TYPE_CHECKING:
-    from fluxion.cli.report import Report
+    from fluxion.cli.report import Part, Report
     from fluxion.data.tables import TableEncoder
     from fluxion.train.history import History
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.csv", "model.safetensors"
-PICTURES = ("loss.png", "accuracy.png", "mae.png", "confusion.png", "prediction.png")
+PICTURES = ("loss.png", "accuracy.png", "mae.png", "confusion.png", "prediction.png", "mistakes.png")
 FORMAT, VERSION = "fluxion.run", 1
 LARGEST_CONFIG = 1 << 20
+MISTAKES = 30
 
 
 class Run(NamedTuple):
-    """A trained model and the encoder of its tables."""
+    """A trained model and the encoder of its tables or images."""
 
     model: Any
-    encoder: TableEncoder
+    encoder: TableEncoder | ImageEncoder
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -46,7 +49,7 @@ class Run(NamedTuple):
 def claim(out: Path | None, name: str, overwrite: bool) -> Path:
     """The folder of a new run, made: `out`, or the next free `runs/NAME-1`, `runs/NAME-2`, ..."""
     if out is None:
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "table"
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "data"
         for i in itertools.count(1):
             folder = Path("runs", f"{stem}-{i}")
             try:
@@ -74,7 +77,9 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise typer.BadParameter(f"{out} is not empty and holds no run, so it is not overwritten.", param_hint="--out")
 
 
-def keep(folder: Path, model: Any, encoder: TableEncoder, config: dict[str, Any], history: History) -> None:
+def keep(
+    folder: Path, model: Any, encoder: TableEncoder | ImageEncoder, config: dict[str, Any], history: History
+) -> None:
     """Write model, configuration and metrics, each in one rename."""
     from fluxion.io.files import save
 
@@ -87,8 +92,14 @@ def keep(folder: Path, model: Any, encoder: TableEncoder, config: dict[str, Any]
     history.to_csv(folder / METRICS)
 
 
-def draw(folder: Path, history: History, report: Report | None = None) -> None:
-    """Write the curves, and a picture of the report: a confusion matrix, or predictions over truth."""
+def draw(
+    folder: Path,
+    history: History,
+    report: Report | None = None,
+    part: Part | None = None,
+    encoder: TableEncoder | ImageEncoder | None = None,
+) -> None:
+    """Write the curves, and pictures of the report: a confusion matrix and mistakes, or predictions over truth."""
     from fluxion.train.plots import plot_confusion, plot_loss, plot_metric, plot_regression
 
     if len(history):
@@ -105,6 +116,24 @@ def draw(folder: Path, history: History, report: Report | None = None) -> None:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a class in a script that the font does not have
         names = [clean(str(name)) for name in report.classes]
         plot_confusion(report.confusion, names, folder / "confusion.png")
+        if isinstance(encoder, ImageEncoder) and part is not None:
+            draw_mistakes(report, part, encoder, folder / "mistakes.png")
+
+
+def draw_mistakes(report: Report, part: Part, encoder: ImageEncoder, path: Path) -> None:
+    """Write a picture of the images that the model is most wrongly sure of, if there is one it is wrong about."""
+    import numpy as np
+
+    from fluxion.train.plots import plot_images
+
+    assert report.losses is not None
+    wrong = np.flatnonzero(report.prediction != report.truth)
+    worst = wrong[np.argsort(-report.losses[wrong], kind="stable")][:MISTAKES]
+    if len(worst) == 0:
+        return
+    names = [clean(str(name)) for name in report.classes]
+    titles = [f"{names[report.prediction[i]]}\nis {names[report.truth[i]]}" for i in worst]
+    plot_images(encoder.decode(part.inputs[worst]), titles, path)
 
 
 def files(folder: Path) -> list[Path]:
@@ -133,13 +162,15 @@ def open_run(run: str, model: str | None = None) -> Run:
         raise DataError(f"{run}: expected a run folder with {MODEL}, it has none. Was its training interrupted?")
     metadata = read_metadata(file)
     if metadata.get("format") != FORMAT:
-        raise FileFormatError(f"{file}: expected a model of fluxion train, it holds no encoder of a table.")
+        raise FileFormatError(f"{file}: expected a model of fluxion train, it holds no encoder of data.")
     if metadata.get("version") != VERSION:
         raise FileFormatError(
             f"{file}: expected version {VERSION}, got {metadata.get('version')!r:.20}. Update Fluxion."
         )
+    document = metadata.get("encoder")
+    of_images = isinstance(document, dict) and document.get("format") == IMAGES
     try:
-        encoder = TableEncoder.from_json(metadata.get("encoder"))
+        encoder = (ImageEncoder if of_images else TableEncoder).from_json(document)  # type: ignore[arg-type]
     except FileFormatError as error:
         error.where = str(file)
         raise
@@ -155,12 +186,12 @@ def open_run(run: str, model: str | None = None) -> Run:
     return Run(_loaded(spec, file, encoder), encoder)
 
 
-def _loaded(spec: ModelSpec, file: Path, encoder: TableEncoder) -> Any:
+def _loaded(spec: ModelSpec, file: Path, encoder: TableEncoder | ImageEncoder) -> Any:
     from fluxion.io.files import loadmodel
 
     if spec.file is not None:
         warn(f"Executing {spec.file} for the model of its function {spec.function}.")
-    return loadmodel(build_model(spec, len(encoder.feature_names), len(encoder.classes) or 1), file)
+    return loadmodel(build_model(spec, input_shape(encoder), len(encoder.classes) or 1), file)
 
 
 def _recorded(folder: Path) -> ModelSpec | None:

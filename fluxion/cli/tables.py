@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -47,23 +46,6 @@ def about(path: str) -> Iterator[None]:
     except FluxionError as error:
         error.where = error.where or path
         raise
-
-
-def read_source(data: str) -> Source:
-    """The table in the file `data`, or the built-in set of that name."""
-    from fluxion.data import datasets
-    from fluxion.data.tablefiles import read_table
-
-    path = Path(data)
-    if path.exists() or path.suffix or path.name != data:
-        return Source(path.stem, data, read_table(path), None)
-    if data in BUILT_IN:
-        return Source(data, data, read_table(datasets.path(data)), BUILT_IN[data])
-    known = ", ".join(BUILT_IN)
-    if data in datasets.names():
-        raise DataError(f"{data}: expected a table, this built-in set is not one. Those that are tables: {known}.")
-    hint = nearest(data, BUILT_IN)
-    raise DataError(f"{data}: expected a CSV, TSV or Parquet file or a built-in set ({known}), there is neither.{hint}")
 
 
 def chosen_target(source: Source, target: str | None) -> str:

@@ -1,0 +1,459 @@
+"""The images of a command: read from DATA, brought to one size, cut into parts, and how they become a network's input.
+
+DATA is the name of a data set, a folder with a subfolder of images for each class, or a CSV file with the pixels of one
+image in each row.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+import typer
+
+from fluxion.errors import DataError, FileFormatError, nearest
+
+if TYPE_CHECKING:
+    import polars
+    from jaxtyping import Float32, Int32
+
+    from fluxion.data.columns import Target
+    from fluxion.data.tables import TableEncoder
+
+SIDE = 64  # images of different or large sizes are brought to squares of this side, unless --size says more
+LARGEST_KEPT = 128  # the side up to which images of one size are taken as they are
+SMALLEST_PIXELS = 64  # a table with fewer numbered columns is a table
+FORMAT, VERSION = "fluxion.ImageEncoder", 1
+PICTURE_FILES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+LABELS = ("label", "labels", "class", "target", "digit", "y")
+
+Shape = tuple[int, int, int]
+
+
+class Labeled(NamedTuple):
+    """Images in [0, 1] with the numbers of their classes; -1 where there is none."""
+
+    images: Float32[np.ndarray, "images height width channels"]
+    labels: Int32[np.ndarray, " images"]
+
+
+class ImageSource(NamedTuple):
+    """What DATA names."""
+
+    name: str  # for the run folder
+    path: str
+    target: str  # what the classes are called
+    classes: tuple[str, ...]
+    data: Labeled
+    names: Sequence[str] | None  # of the files, in order
+    test: Labeled | None  # where the data come with a part for testing
+    notes: tuple[str, ...]  # what was decided, in short sentences
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """From images to what a network takes: their shape, `(pixels - mean) / std` in each channel, and the classes.
+
+    >>> import numpy as np
+    >>> from fluxion.cli.images import ImageEncoder
+    >>> images = np.array([0.0, 0.5, 1.0, 0.5], np.float32).reshape(1, 2, 2, 1)
+    >>> encoder = ImageEncoder.fit(images, np.array([0]), "class", ("cat", "dog"))
+    >>> encoder.encode(images).ravel().round(3).tolist()
+    [-1.414, 0.0, 1.414, 0.0]
+    """
+
+    target: Target
+    shape: Shape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def fit(
+        images: np.ndarray, labels: np.ndarray, target: str, classes: tuple[str, ...], *, standardize: bool = True
+    ) -> ImageEncoder:
+        """The encoder of training images; means and deviations are 0 and 1 if `standardize` is False."""
+        from fluxion.data.columns import Target
+
+        height, width, channels = images.shape[1:]
+        mean, std = np.zeros(channels), np.ones(channels)
+        if standardize:
+            mean = images.mean(axis=(0, 1, 2), dtype=np.float64)
+            power = sum(np.square(chunk, dtype=np.float64).sum(axis=(0, 1, 2)) for chunk in _chunks(images))
+            std = np.sqrt(np.maximum(power / (len(images) * height * width) - mean**2, 0))
+            std[std < 1e-6] = 1.0
+        counts = np.bincount(labels, minlength=len(classes))
+        goal = Target(target, "classification", classes, tuple(counts.tolist()))
+        return ImageEncoder(goal, (height, width, channels), tuple(mean.tolist()), tuple(std.tolist()))
+
+    @property
+    def task(self) -> str:
+        """`"classification"`."""
+        return self.target.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in the order of their numbers."""
+        return self.target.classes
+
+    def describe(self) -> list[str]:
+        """What was decided, in short sentences."""
+        pairs = [f"{name} {count:,}" for name, count in zip(self.classes, self.target.counts, strict=True)]
+        shown = ", ".join(pairs[:10]) + (", ..." if len(pairs) > 10 else "")
+        lines = [f"{self.target.name}: classification with {len(pairs)} classes ({shown})"]
+        if set(self.mean) != {0.0} or set(self.std) != {1.0}:
+            mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
+            lines.append(f"pixels, from 0 to 1, brought to mean 0 and deviation 1 (mean {mean}; deviation {std})")
+        return lines
+
+    def encode(self, images: np.ndarray, *, in_place: bool = False) -> np.ndarray:
+        """`(images - mean) / std`, float32; `in_place` writes it into `images`."""
+        encoded = np.subtract(images, np.array(self.mean, np.float32), out=images if in_place else None)
+        encoded /= np.array(self.std, np.float32)
+        return encoded
+
+    def decode(self, inputs: np.ndarray) -> np.ndarray:
+        """Undo `encode`: images in [0, 1]."""
+        return np.clip(inputs * np.array(self.std, np.float32) + np.array(self.mean, np.float32), 0, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The encoder as plain data; `from_json` reads it."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "target": self.target.name,
+            "classes": list(self.classes),
+            "counts": list(self.target.counts),
+            "shape": list(self.shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @staticmethod
+    def from_json(document: dict[str, Any]) -> ImageEncoder:
+        """The encoder that `to_json` wrote; `FileFormatError` that names the entry for anything else."""
+        from fluxion.data.columns import Target
+
+        if document.get("version") != VERSION:
+            _refuse("version", str(VERSION), document.get("version"))
+        shape = _listed(document, "shape", int, 3)
+        if not all(1 <= size <= 100_000 for size in shape):
+            _refuse("shape", "height, width and channels", shape)
+        mean, std = (_listed(document, name, float, shape[2]) for name in ("mean", "std"))
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            _refuse("mean, std", "finite numbers, deviations above 0", (mean, std))
+        classes = _listed(document, "classes", str)
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            _refuse("classes", "two or more different names", classes)
+        counts = _listed(document, "counts", int, len(classes))
+        name = document.get("target")
+        if not isinstance(name, str):
+            _refuse("target", "a name", name)
+        return ImageEncoder(Target(name, "classification", classes, counts), shape, mean, std)
+
+
+def input_shape(encoder: TableEncoder | ImageEncoder) -> tuple[int, ...]:
+    """The shape of one input: the number of features, or height, width and channels."""
+    return encoder.shape if isinstance(encoder, ImageEncoder) else (len(encoder.feature_names),)
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """`28x28x1`."""
+    return "x".join(map(str, shape))
+
+
+def parse_size(text: str, option: str, numbers: int) -> tuple[int, ...]:
+    """`28x28` or `28x28x1` as numbers; a usage error for anything else."""
+    found = re.fullmatch("x".join([r"([1-9]\d{0,4})"] * numbers), text.strip().lower(), flags=re.ASCII)
+    if found is None:
+        example = {2: "28x28", 3: "28x28x1 (height, width, channels)"}[numbers]
+        raise typer.BadParameter(f"expected a size such as {example}, got {text!r}.", param_hint=option)
+    return tuple(map(int, found.groups()))
+
+
+# ----------------------------------------------------------------------------------------------- data sets
+
+
+def image_sets() -> tuple[str, ...]:
+    """The data sets that are images, by name."""
+    from fluxion.data import datasets
+
+    return tuple(name for name in datasets.names() if name.startswith("cifar") or name.endswith("mnist"))
+
+
+def read_set(name: str, split: str) -> ImageSource:
+    """A data set: both of its parts for `split` "train", else its test images alone."""
+    from fluxion.data import datasets
+
+    read = getattr(datasets, name)
+    test = read("test")
+    if split == "test":
+        notes = (f"the test images of {name}",)
+        return ImageSource(name, name, "class", tuple(test.classes), Labeled(*test), None, None, notes)
+    train = read("train")
+    notes = (f"{name} comes with {len(test.labels):,} test images, which take no part in training",)
+    return ImageSource(name, name, "class", tuple(train.classes), Labeled(*train), None, Labeled(*test), notes)
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+def read_folder(path: Path, data: str, size: tuple[int, int] | None, channels: int | None, split: str) -> ImageSource:
+    """The images of a folder with a subfolder for each class, of one without, or the one image in a file.
+
+    A folder of two folders `train` and `test` (or `val`, `validation`) is a data set with a part for testing.
+    """
+    parts = {child.name.lower(): child for child in path.iterdir() if child.is_dir()} if path.is_dir() else {}
+    tests = [parts[name] for name in TEST_FOLDERS if name in parts]
+    notes: list[str] = []
+    test_folder = None
+    if "train" in parts and tests and len(parts) <= 1 + len(TEST_FOLDERS):
+        if split == "train":
+            path, test_folder = parts["train"], tests[0]
+        else:
+            path = tests[0]
+            notes.append(f"the images of {path}")
+    files, labels, classes = list_images(path)
+    shape, said = _common_shape(path, files, size, channels)
+    notes += said
+    images = read_files(files, shape)
+    test = None
+    if test_folder is not None:
+        test_files, test_labels, test_classes = list_images(test_folder)
+        if not set(test_classes) <= set(classes):
+            extra = ", ".join(sorted(set(test_classes) - set(classes)))
+            raise DataError(f"{test_folder}: expected the classes of {path}, got also {extra}.")
+        place = np.array([classes.index(name) for name in test_classes], np.int32)
+        test = Labeled(read_files(test_files, shape), place[test_labels])
+        notes.append(f"{test_folder} has {len(test_files):,} images for testing, which take no part in training")
+    names = [file.relative_to(path).as_posix() if path.is_dir() else str(file) for file in files]
+    return ImageSource(Path(data).stem, data, "class", classes, Labeled(images, labels), names, test, tuple(notes))
+
+
+def list_images(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
+    """The image files under `path`, sorted, with the numbers of their classes, the names of their subfolders."""
+    if path.is_file():
+        return [path], np.full(1, -1, np.int32), ()
+    if not path.is_dir():
+        hint = nearest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(f"{path}: expected an image or a folder of images, there is none.{hint}")
+    folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    by_class = {folder.name: [file for file in sorted(folder.rglob("*")) if _is_image(file)] for folder in folders}
+    by_class = {name: files for name, files in by_class.items() if files}
+    if by_class:
+        labels = np.repeat(np.arange(len(by_class), dtype=np.int32), [len(files) for files in by_class.values()])
+        return [file for files in by_class.values() for file in files], labels, tuple(by_class)
+    files = [file for file in sorted(path.iterdir()) if _is_image(file)]
+    if not files:
+        raise DataError(f"{path}: expected images ({', '.join(PICTURE_FILES)}), the folder holds none.")
+    return files, np.full(len(files), -1, np.int32), ()
+
+
+def read_files(files: Sequence[Path], shape: Shape) -> np.ndarray:
+    """The images in [0, 1], all brought to one shape."""
+    images = np.empty((len(files), *shape), np.float32)
+
+    def read(i: int) -> None:
+        from PIL import Image
+
+        try:
+            with Image.open(files[i]) as image:
+                picture = image.convert("L" if shape[2] == 1 else "RGB")
+                if picture.size != (shape[1], shape[0]):
+                    picture = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+                images[i] = np.asarray(picture, np.float32).reshape(shape)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise FileFormatError(f"{files[i]}: expected an image, it is damaged ({error}).") from error
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(read, range(len(files))):
+            pass
+    images /= 255
+    return images
+
+
+def _common_shape(
+    path: Path, files: Sequence[Path], size: tuple[int, int] | None, channels: int | None
+) -> tuple[Shape, list[str]]:
+    """The shape that images of a folder are brought to, and how it was found."""
+    from PIL import Image
+
+    found: Counter[tuple[int, int]] = Counter()
+    colored = False
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                found[image.height, image.width] += 1
+                colored = colored or image.mode not in ("1", "L", "LA", "I", "I;16", "F")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise FileFormatError(f"{file}: expected an image, it is damaged ({error}).") from error
+    notes = []
+    if channels is None:
+        channels = 3 if colored else 1
+    if size is None:
+        (size, _), *others = found.most_common()
+        if others or max(size) > LARGEST_KEPT:
+            low, high = min(found), max(found)
+            sizes = f"{len(found)} sizes, {size_text(low)} to {size_text(high)}" if others else size_text(size)
+            size = (SIDE, SIDE)
+            notes.append(f"images of {sizes}, brought to {size_text(size)}; --size HxW for another")
+    elif set(found) != {size}:
+        notes.append(f"images brought to {size_text(size)}")
+    return (*size, channels), notes
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_FILES and not file.name.startswith(".") and file.is_file()
+
+
+# ------------------------------------------------------------------------------------------ tables of pixels
+
+
+def read_numbers(path: Path) -> polars.DataFrame | None:
+    """A CSV file without a header line, a label and the pixels of an image in each line; None if it is none."""
+    import polars as pl
+
+    with path.open("rb") as file:
+        first = file.readline(1 << 20)
+    cells = first.strip().split(b",")
+    if not all(cell.strip().isdigit() for cell in cells) or guessed_shape(len(cells) - 1) is None:
+        return None
+    names = ["label", *(f"pixel{i}" for i in range(len(cells) - 1))]
+    try:
+        return pl.read_csv(path, has_header=False, new_columns=names, schema_overrides=[pl.Int64] * len(names))
+    except pl.exceptions.PolarsError as error:
+        line = str(error).strip().splitlines()[0]
+        raise FileFormatError(f"{path}: expected {len(cells)} whole numbers in every line: {line}.") from error
+
+
+def looks_like_pixels(frame: polars.DataFrame, target: str | None = None) -> bool:
+    """Whether a table looks like one of images.
+
+    It has a column of labels, or none, and 64 columns or more whose names hold a number, with whole numbers from 0 to
+    255, as many as a square image of 1 or 3 channels has.
+    """
+    import polars as pl
+
+    pixels = [name for name in frame.columns if re.fullmatch(r"\D*\d+(\D\d+)?", name) and name != target]
+    if frame.width - len(pixels) > 1 or guessed_shape(len(pixels)) is None:
+        return False
+    chosen = frame.select(pixels)
+    if not all(dtype.is_integer() for dtype in chosen.dtypes):
+        return False
+    return chosen.select(pl.all_horizontal(pl.all().is_between(0, 255).all())).item() is True
+
+
+def guessed_shape(pixels: int) -> Shape | None:
+    """Height, width and channels of square images with so many numbers, or None."""
+    for channels in (1, 3):
+        side = math.isqrt(pixels // channels)
+        if pixels >= SMALLEST_PIXELS and side * side * channels == pixels:
+            return side, side, channels
+    return None
+
+
+def from_table(frame: polars.DataFrame, path: str, target: str | None, shape: Shape | None) -> ImageSource:
+    """The images of a table, a label and the pixels of one in each row; the shape is guessed if not given."""
+    label, pixels = _roles(frame, path, target, shape)
+    if shape is None:
+        shape = guessed_shape(len(pixels))
+    assert shape is not None  # the caller has looked
+    if label is None:
+        numbers, classes = np.full(frame.height, -1, np.int32), ()
+    else:
+        numbers, classes = _numbered(frame, label, path)
+    notes = (
+        f"read as images of {size_text(shape)}: {len(pixels)} columns of pixels from 0 to 255, "
+        + (f"labels in {label}" if label else "no labels"),
+    )
+    images = _pixels(frame, pixels, shape, path)
+    return ImageSource(Path(path).stem, path, label or "class", classes, Labeled(images, numbers), None, None, notes)
+
+
+def _roles(frame: polars.DataFrame, path: str, target: str | None, shape: Shape | None) -> tuple[str | None, list[str]]:
+    """The column of labels, if there is one, and those of pixels."""
+    wanted = None if shape is None else math.prod(shape)
+    if wanted is not None and frame.width not in (wanted, wanted + 1):
+        raise DataError(
+            f"{path}: expected {wanted} columns of pixels for images of {size_text(shape or ())}, and one of labels or "
+            f"none, got {frame.width} columns."
+        )
+    if wanted == frame.width and target not in frame.columns:
+        return None, frame.columns
+    named = [name for name in frame.columns if name.lower() in LABELS]
+    bare = [name for name in frame.columns if not re.search(r"\d", name)]
+    chosen = target if target in frame.columns else next(iter([*named, *bare, frame.columns[0]]))
+    if wanted is None and guessed_shape(frame.width - 1) is None:
+        return None, frame.columns
+    return chosen, [name for name in frame.columns if name != chosen]
+
+
+def _numbered(frame: polars.DataFrame, label: str, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The numbers of the classes of every row, and the classes as text, in the order of their values."""
+    values = frame[label]
+    if values.null_count():
+        raise DataError(f"{path}: expected a label in every row, {label!r} is missing in row {values.is_null().arg_max()}.")
+    found = values.unique().sort().to_list()
+    place = {value: i for i, value in enumerate(found)}
+    return np.array([place[value] for value in values.to_list()], np.int32), tuple(map(str, found))
+
+
+def _pixels(frame: polars.DataFrame, columns: Sequence[str], shape: Shape, path: str) -> np.ndarray:
+    """The rows as images in [0, 1]."""
+    images = np.empty((frame.height, len(columns)), np.float32)
+    for i, name in enumerate(columns):
+        series = frame[name]
+        wrong: Any = series.is_null() if series.dtype.is_numeric() else series.is_not_null()
+        if series.dtype.is_numeric():
+            wrong = wrong | ~series.is_between(0, 255).fill_null(True)
+        if wrong.any():
+            row = wrong.arg_max()
+            raise DataError(f"{path}: {name}: expected a number from 0 to 255, got {series[row]!r} in row {row}.")
+        images[:, i] = series.to_numpy()
+    images /= 255
+    return images.reshape(-1, *shape)
+
+
+# ------------------------------------------------------------------------------------------------ one encoder
+
+
+def recoded(source: ImageSource, classes: tuple[str, ...]) -> Labeled:
+    """The images of `source` with the class numbers of a model; `DataError` for a class that it does not have."""
+    if source.classes == classes:
+        return source.data
+    given = source.classes
+    if all(name.isdigit() for name in given) and not any(name.isdigit() for name in classes):
+        given = tuple(classes[int(name)] if int(name) < len(classes) else name for name in given)  # they are numbered
+    for name in given:
+        if name not in classes:
+            shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+            raise DataError(
+                f"{source.path}: expected images of the classes {shown}, got one of {name!r}.{nearest(name, classes)}"
+            )
+    place = np.array([classes.index(name) for name in given], np.int32)
+    return Labeled(source.data.images, place[source.data.labels])
+
+
+def _chunks(images: np.ndarray, size: int = 4096) -> Any:
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def _listed(document: dict[str, Any], name: str, kind: type, count: int | None = None) -> tuple[Any, ...]:
+    values = document.get(name)
+    accepted = (int, float) if kind is float else kind
+    right = isinstance(values, list) and all(isinstance(v, accepted) and not isinstance(v, bool) for v in values)
+    if not right or (count is not None and len(values) != count):
+        many = "" if count is None else f"{count} "
+        _refuse(name, f"a list of {many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[kind]}", values)
+    return tuple(map(kind, values))  # type: ignore[arg-type]
+
+
+def _refuse(name: str, expected: str, got: object) -> NoReturn:
+    raise FileFormatError(f"ImageEncoder.from_json: {name}: expected {expected}, got {got!r:.100}.")
