@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int32
 
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")  # what systems leave behind that hide no files by a dot
-_AT_A_TIME = 32  # files that a thread decodes before it asks for more
+_SMALL = 2**13  # pixels, below which decoding takes less time than threads take from each other
 
 
 class ImageFolder:
@@ -93,6 +93,7 @@ class ImageFolder:
         self._endings = tuple(sorted(found.others))
         height, width, own = picture_shape(self.folder / self.files[0])
         self.shape = (*(self.size or (height, width)), channels or own)
+        self._pixels = height * width  # of the first file, before it is resized
 
     def __len__(self) -> int:
         return len(self.files)
@@ -152,16 +153,20 @@ def read_images(
     source = ImageFolder(folder, size=size, channels=channels, follow_links=follow_links)
     images = np.empty((len(source), *source.shape), np.float32)
 
-    def decode(start: int) -> None:
-        for i in range(start, min(start + _AT_A_TIME, len(source))):
-            images[i] = source._image(i)
+    def decode(i: int) -> None:
+        images[i] = source._image(i)
 
-    executor = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for _ in executor.map(decode, range(0, len(source), _AT_A_TIME)):
-            pass
-    finally:
-        executor.shutdown(cancel_futures=True)
+    threads = 1 if source._pixels < _SMALL else os.cpu_count()
+    if threads == 1:
+        for i in range(len(source)):
+            decode(i)
+    else:
+        executor = ThreadPoolExecutor(threads)
+        try:
+            for _ in executor.map(decode, range(len(source))):
+                pass  # an error is raised here
+        finally:
+            executor.shutdown(cancel_futures=True)
     return _images_of(source.classes)(images, source.labels)
 
 
