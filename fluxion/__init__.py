@@ -261,6 +261,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
     # Data
     from fluxion.data import (
         DataLoader,
+        ImageFolder,
         TableEncoder,
         batch,
         datasets,
@@ -269,6 +270,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
         onecold,
         onehot,
         onehotbatch,
+        read_images,
         read_table,
         splitobs,
         unbatch,
@@ -329,6 +331,7 @@ __all__ = [
     "GlobalMeanPool",
     "GroupNorm",
     "History",
+    "ImageFolder",
     "Initializer",
     "InstanceNorm",
     "KeyValueCache",
@@ -489,6 +492,7 @@ __all__ = [
     "rand",
     "randn",
     "randomness",
+    "read_images",
     "read_table",
     "relu",
     "relu6",

@@ -1,7 +1,8 @@
-"""Data: batches, splits, one-hot labels, data sets, tables."""
+"""Data: batches, splits, one-hot labels, data sets, tables, images."""
 
 from fluxion.data import datasets
 from fluxion.data.arrays import batch, normalize, unbatch
+from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
 from fluxion.data.splits import kfolds, splitobs
@@ -10,6 +11,7 @@ from fluxion.data.tables import TableEncoder
 
 __all__ = [
     "DataLoader",
+    "ImageFolder",
     "TableEncoder",
     "batch",
     "datasets",
@@ -18,6 +20,7 @@ __all__ = [
     "onecold",
     "onehot",
     "onehotbatch",
+    "read_images",
     "read_table",
     "splitobs",
     "unbatch",
