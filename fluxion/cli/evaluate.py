@@ -48,7 +48,7 @@ def evaluate(
         trained = open_run(run, model)
         encoder = trained.encoder
         target = encoder.target.name
-        source = data_for(encoder, data)
+        source = data_for(encoder, data, labeled=True)
         part, left_out = labeled_part(encoder, source)
         with about(data):
             report = measure(trained.model, encoder, part)
@@ -69,14 +69,14 @@ def evaluate(
             )
 
 
-def data_for(encoder: TableEncoder | ImageEncoder, data: str) -> Source | ImageSource:
+def data_for(encoder: TableEncoder | ImageEncoder, data: str, *, labeled: bool) -> Source | ImageSource:
     """What `data` names, read as the data were that the encoder was fitted on."""
     if isinstance(encoder, ImageEncoder):
         height, width, channels = encoder.shape
         options = ImageOptions((height, width), channels, encoder.shape)
     else:
         options = ImageOptions(table=True)
-    source = read_source(data, options, target=encoder.target.name, split="test")
+    source = read_source(data, options, target=encoder.target.name, split="test", labeled=labeled)
     if isinstance(encoder, ImageEncoder) != isinstance(source, ImageSource):
         wanted, got = ("images", "a table") if isinstance(encoder, ImageEncoder) else ("a table", "images")
         raise DataError(f"{data}: expected {wanted}, as in training, got {got}.")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -18,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 import typer
 
+from fluxion.cli.tables import about
+from fluxion.data.picturefiles import SUFFIXES
 from fluxion.errors import DataError, FileFormatError, nearest
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ SIDE = 64  # images of different or large sizes are brought to squares of this s
 LARGEST_KEPT = 128  # the side up to which images of one size are taken as they are
 SMALLEST_PIXELS = 64  # a table with fewer numbered columns is a table
 FORMAT, VERSION = "fluxion.ImageEncoder", 1
-PICTURE_FILES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 LABELS = ("label", "labels", "class", "target", "digit", "y")
 
@@ -205,112 +204,92 @@ def read_set(name: str, split: str) -> ImageSource:
 # ------------------------------------------------------------------------------------------------- folders
 
 
-def read_folder(path: Path, data: str, size: tuple[int, int] | None, channels: int | None, split: str) -> ImageSource:
-    """The images of a folder with a subfolder for each class, of one without, or the one image in a file.
+def is_picture(path: Path) -> bool:
+    """Whether a path ends like the file of a picture."""
+    return path.suffix.lower() in SUFFIXES
 
-    A folder of two folders `train` and `test` (or `val`, `validation`) is a data set with a part for testing.
+
+def read_labeled(path: Path, size: tuple[int, int] | None, channels: int | None, split: str) -> ImageSource:
+    """The images of a folder with a subfolder for each class.
+
+    A folder of two folders, `train` and `test` (or `val`, `valid`, `validation`), is a set with images for testing.
     """
-    parts = {child.name.lower(): child for child in path.iterdir() if child.is_dir()} if path.is_dir() else {}
-    tests = [parts[name] for name in TEST_FOLDERS if name in parts]
-    notes: list[str] = []
-    test_folder = None
-    if "train" in parts and tests and len(parts) <= 1 + len(TEST_FOLDERS):
-        if split == "train":
-            path, test_folder = parts["train"], tests[0]
-        else:
-            path = tests[0]
-            notes.append(f"the images of {path}")
-    files, labels, classes = list_images(path)
-    shape, said = _common_shape(path, files, size, channels)
+    from fluxion.data.imagefolders import ImageFolder, read_images
+
+    parts = split_folders(path)
+    folder = path if parts is None else parts[0 if split == "train" else 1]
+    found = ImageFolder(folder, size=size, channels=channels)
+    notes = [] if folder == path else [f"the images in {folder}"]
+    if found.skipped:
+        notes.append(f"{found.skipped:,} other files left out")
+    shape, said = common_shape([folder / file for file in found.files], size, channels)
     notes += said
-    images = read_files(files, shape)
+    data = read_images(folder, size=shape[:2], channels=shape[2])
     test = None
-    if test_folder is not None:
-        test_files, test_labels, test_classes = list_images(test_folder)
-        if not set(test_classes) <= set(classes):
-            extra = ", ".join(sorted(set(test_classes) - set(classes)))
-            raise DataError(f"{test_folder}: expected the classes of {path}, got also {extra}.")
-        place = np.array([classes.index(name) for name in test_classes], np.int32)
-        test = Labeled(read_files(test_files, shape), place[test_labels])
-        notes.append(f"{test_folder} has {len(test_files):,} images for testing, which take no part in training")
-    names = [file.relative_to(path).as_posix() if path.is_dir() else str(file) for file in files]
-    return ImageSource(Path(data).stem, data, "class", classes, Labeled(images, labels), names, test, tuple(notes))
+    if parts is not None and split == "train":
+        given = read_images(parts[1], size=shape[:2], channels=shape[2])
+        with about(str(parts[1])):
+            test = recoded(given.images, given.labels, given.classes, found.classes)  # type: ignore[attr-defined]
+        notes.append(f"{parts[1]} has {len(test.labels):,} images for testing, which take no part in training")
+    labeled = Labeled(data.images, data.labels)
+    return ImageSource(path.name, str(path), "class", found.classes, labeled, found.files, test, tuple(notes))
 
 
-def list_images(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
-    """The image files under `path`, sorted, with the numbers of their classes, the names of their subfolders."""
+def read_pictures(path: Path, shape: Shape) -> ImageSource:
+    """The image in a file, or all those in a folder and below it, brought to one shape; what they show is not asked."""
+    from fluxion.data.picturefiles import read_picture
+
     if path.is_file():
-        return [path], np.full(1, -1, np.int32), ()
-    if not path.is_dir():
+        files, names = [path], [str(path)]
+    elif path.is_dir():
+        files = sorted(file for file in path.rglob("*") if is_picture(file) and not file.name.startswith("."))
+        names = [file.relative_to(path).as_posix() for file in files]
+    else:
         hint = nearest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(f"{path}: expected an image or a folder of images, there is none.{hint}")
-    folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    by_class = {folder.name: [file for file in sorted(folder.rglob("*")) if _is_image(file)] for folder in folders}
-    by_class = {name: files for name, files in by_class.items() if files}
-    if by_class:
-        labels = np.repeat(np.arange(len(by_class), dtype=np.int32), [len(files) for files in by_class.values()])
-        return [file for files in by_class.values() for file in files], labels, tuple(by_class)
-    files = [file for file in sorted(path.iterdir()) if _is_image(file)]
+        raise DataError(f"{path}: expected an image, there is none.{hint}")
     if not files:
-        raise DataError(f"{path}: expected images ({', '.join(PICTURE_FILES)}), the folder holds none.")
-    return files, np.full(len(files), -1, np.int32), ()
-
-
-def read_files(files: Sequence[Path], shape: Shape) -> np.ndarray:
-    """The images in [0, 1], all brought to one shape."""
+        raise DataError(f"{path}: expected images ({', '.join(SUFFIXES)}), the folder holds none.")
     images = np.empty((len(files), *shape), np.float32)
-
-    def read(i: int) -> None:
-        from PIL import Image
-
-        try:
-            with Image.open(files[i]) as image:
-                picture = image.convert("L" if shape[2] == 1 else "RGB")
-                if picture.size != (shape[1], shape[0]):
-                    picture = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-                images[i] = np.asarray(picture, np.float32).reshape(shape)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise FileFormatError(f"{files[i]}: expected an image, it is damaged ({error}).") from error
-
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(read, range(len(files))):
-            pass
-    images /= 255
-    return images
+    for i, file in enumerate(files):
+        images[i] = read_picture(file, shape[:2], shape[2])
+    data = Labeled(images, np.full(len(files), -1, np.int32))
+    return ImageSource(path.stem, str(path), "class", (), data, names, None, ())
 
 
-def _common_shape(
-    path: Path, files: Sequence[Path], size: tuple[int, int] | None, channels: int | None
-) -> tuple[Shape, list[str]]:
-    """The shape that images of a folder are brought to, and how it was found."""
-    from PIL import Image
+def split_folders(path: Path) -> tuple[Path, Path] | None:
+    """The folders for training and for testing in a folder that holds nothing but these two, else None."""
+    children = {child.name.lower(): child for child in path.iterdir() if child.is_dir() and child.name[0] != "."}
+    tests = [children[name] for name in TEST_FOLDERS if name in children]
+    if "train" not in children or len(children) != 2 or not tests:
+        return None
+    train = children["train"]
+    return (train, tests[0]) if any(child.is_dir() for child in train.iterdir()) else None
 
-    found: Counter[tuple[int, int]] = Counter()
-    colored = False
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                found[image.height, image.width] += 1
-                colored = colored or image.mode not in ("1", "L", "LA", "I", "I;16", "F")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise FileFormatError(f"{file}: expected an image, it is damaged ({error}).") from error
+
+def common_shape(files: Sequence[Path], size: tuple[int, int] | None, channels: int | None) -> tuple[Shape, list[str]]:
+    """The shape that images are brought to, as the options say or the files' headers, and how it was found."""
+    from fluxion.data.picturefiles import picture_shape
+
+    shapes = [picture_shape(file) for file in files]
+    found = {shape[:2] for shape in shapes}
+    kinds = {shape[2] for shape in shapes}
     notes = []
     if channels is None:
-        channels = 3 if colored else 1
-    if size is None:
-        (size, _), *others = found.most_common()
-        if others or max(size) > LARGEST_KEPT:
-            low, high = min(found), max(found)
-            sizes = f"{len(found)} sizes, {size_text(low)} to {size_text(high)}" if others else size_text(size)
-            size = (SIDE, SIDE)
-            notes.append(f"images of {sizes}, brought to {size_text(size)}; --size HxW for another")
-    elif set(found) != {size}:
+        channels = 1 if kinds == {1} else 3
+        if 4 in kinds:
+            notes.append("transparency is left out")
+    if size is None and len(found) == 1 and max(min(found)) <= LARGEST_KEPT:
+        size = min(found)
+    elif size is None:
+        many = f"{len(found)} sizes, {size_text(min(found))} to {size_text(max(found))}"
+        size = (SIDE, SIDE)
+        notes.append(
+            f"images of {many if len(found) > 1 else size_text(min(found))}, brought to {size_text(size)}; "
+            "--size HxW for another"
+        )
+    elif found != {size}:
         notes.append(f"images brought to {size_text(size)}")
     return (*size, channels), notes
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_FILES and not file.name.startswith(".") and file.is_file()
 
 
 # ------------------------------------------------------------------------------------------ tables of pixels
@@ -365,10 +344,7 @@ def from_table(frame: polars.DataFrame, path: str, target: str | None, shape: Sh
     if shape is None:
         shape = guessed_shape(len(pixels))
     assert shape is not None  # the caller has looked
-    if label is None:
-        numbers, classes = np.full(frame.height, -1, np.int32), ()
-    else:
-        numbers, classes = _numbered(frame, label, path)
+    numbers, classes = _numbered(frame, label, path)
     notes = (
         f"read as images of {size_text(shape)}: {len(pixels)} columns of pixels from 0 to 255, "
         + (f"labels in {label}" if label else "no labels"),
@@ -395,11 +371,14 @@ def _roles(frame: polars.DataFrame, path: str, target: str | None, shape: Shape 
     return chosen, [name for name in frame.columns if name != chosen]
 
 
-def _numbered(frame: polars.DataFrame, label: str, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _numbered(frame: polars.DataFrame, label: str | None, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The numbers of the classes of every row, and the classes as text, in the order of their values."""
+    if label is None:
+        return np.full(frame.height, -1, np.int32), ()
     values = frame[label]
     if values.null_count():
-        raise DataError(f"{path}: expected a label in every row, {label!r} is missing in row {values.is_null().arg_max()}.")
+        row = values.is_null().arg_max()
+        raise DataError(f"{path}: expected a label in every row, {label!r} is missing in row {row}.")
     found = values.unique().sort().to_list()
     place = {value: i for i, value in enumerate(found)}
     return np.array([place[value] for value in values.to_list()], np.int32), tuple(map(str, found))
@@ -424,21 +403,21 @@ def _pixels(frame: polars.DataFrame, columns: Sequence[str], shape: Shape, path:
 # ------------------------------------------------------------------------------------------------ one encoder
 
 
-def recoded(source: ImageSource, classes: tuple[str, ...]) -> Labeled:
-    """The images of `source` with the class numbers of a model; `DataError` for a class that it does not have."""
-    if source.classes == classes:
-        return source.data
-    given = source.classes
+def recoded(images: np.ndarray, labels: np.ndarray, given: tuple[str, ...], classes: tuple[str, ...]) -> Labeled:
+    """Images with the class numbers of a model; `DataError` for a class that it does not have.
+
+    Names that are numbers are the numbers of the classes, where no class is called by a number.
+    """
+    if given == classes:
+        return Labeled(images, labels)
     if all(name.isdigit() for name in given) and not any(name.isdigit() for name in classes):
-        given = tuple(classes[int(name)] if int(name) < len(classes) else name for name in given)  # they are numbered
+        given = tuple(classes[int(name)] if int(name) < len(classes) else name for name in given)
     for name in given:
         if name not in classes:
             shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-            raise DataError(
-                f"{source.path}: expected images of the classes {shown}, got one of {name!r}.{nearest(name, classes)}"
-            )
+            raise DataError(f"expected images of the classes {shown}, got some of {name!r}.{nearest(name, classes)}")
     place = np.array([classes.index(name) for name in given], np.int32)
-    return Labeled(source.data.images, place[source.data.labels])
+    return Labeled(images, place[labels])
 
 
 def _chunks(images: np.ndarray, size: int = 4096) -> Any:
@@ -446,12 +425,12 @@ def _chunks(images: np.ndarray, size: int = 4096) -> Any:
 
 
 def _listed(document: dict[str, Any], name: str, kind: type, count: int | None = None) -> tuple[Any, ...]:
-    values = document.get(name)
+    values: Any = document.get(name)
     accepted = (int, float) if kind is float else kind
     right = isinstance(values, list) and all(isinstance(v, accepted) and not isinstance(v, bool) for v in values)
     if not right or (count is not None and len(values) != count):
         many = "" if count is None else f"{count} "
-        _refuse(name, f"a list of {many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[kind]}", values)
+        _refuse(name, f"a list of {many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[kind] }", values)
     return tuple(map(kind, values))  # type: ignore[arg-type]
 
 

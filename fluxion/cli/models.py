@@ -97,7 +97,8 @@ def build_model(spec: ModelSpec, shape: tuple[int, ...], outputs: int) -> Any:
     if spec.kind == "file":
         return _from_file(spec, shape, outputs)
     if spec.kind in FOR_IMAGES:
-        return (_cnn if spec.kind == "cnn" else _lenet)(*shape, outputs)
+        height, width, channels = shape
+        return (_cnn if spec.kind == "cnn" else _lenet)(height, width, channels, outputs)
     layers: list[Any] = [flatten] if len(shape) > 1 else []
     sizes = [math.prod(shape), *((512, 256) if spec.kind == "fcn" else spec.hidden)]
     for a, b in itertools.pairwise(sizes):

@@ -66,7 +66,7 @@ def predict(
         if out != "-" and path.exists() and stem.exists() and path.samefile(stem):
             raise typer.BadParameter(f"{path} is the table itself.", param_hint="--out")
         trained = open_run(run, model)
-        source = data_for(trained.encoder, new)
+        source = data_for(trained.encoder, new, labeled=False)
         with about(new):
             if isinstance(source, ImageSource):
                 result = of_images(trained, source, keep or [])

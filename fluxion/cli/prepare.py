@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import typer
 
 from fluxion.cli.images import ImageEncoder, ImageSource, Labeled, recoded, size_text
 from fluxion.cli.report import Part
@@ -92,7 +90,7 @@ def prepare_images(
     elif validation is not None:
         with about(validation.path):
             check_shape(validation, images.shape[1:])
-            held = recoded(validation, source.classes)
+            held = recoded(*validation.data, validation.classes, source.classes)
     encoder = ImageEncoder.fit(images, labels, source.target, source.classes, standardize=standardize)
     parts = {}
     for name, part in (("training", Labeled(images, labels)), ("validation", held), ("test", source.test)):
@@ -103,9 +101,7 @@ def prepare_images(
     lines += [_divided("images", parts["training"], parts.get("validation"), how)]
     lines += [*encoder.describe(), *source.notes]
     settings = {"target": source.target, "shape": list(encoder.shape), "mean": encoder.mean, "std": encoder.std}
-    return Prepared(
-        encoder, parts["training"], parts.get("validation"), parts.get("test"), stratify, lines, settings
-    )
+    return Prepared(encoder, parts["training"], parts.get("validation"), parts.get("test"), stratify, lines, settings)
 
 
 def labeled_part(encoder: TableEncoder | ImageEncoder, source: Source | ImageSource) -> tuple[Part, int]:
@@ -116,7 +112,7 @@ def labeled_part(encoder: TableEncoder | ImageEncoder, source: Source | ImageSou
             check_shape(source, encoder.shape)
             if not source.classes:
                 raise DataError("expected images with their classes, in a subfolder each, got none.")
-            return Part.of_images(encoder, recoded(source, encoder.classes), in_place=True), 0
+            return Part.of_images(encoder, recoded(*source.data, source.classes, encoder.classes), in_place=True), 0
         assert not isinstance(encoder, ImageEncoder)
         frame = encoder.labeled(source.frame)
         if frame.height == 0:

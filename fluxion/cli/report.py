@@ -134,7 +134,9 @@ def show_classes(report: Report) -> None:
     per_class = zip(scores.precision, scores.recall, scores.f1, scores.support, strict=True)
     cells = [[f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n:,}"] for p, r, f, n in per_class]
     say()
-    table([report.target, "precision", "recall", "F1", report.what], [[n, *c] for n, c in zip(names, cells, strict=True)])
+    table(
+        [report.target, "precision", "recall", "F1", report.what], [[n, *c] for n, c in zip(names, cells, strict=True)]
+    )
     say()
     counts = [[f"{count:,}" for count in row] for row in report.confusion]
     columns = [

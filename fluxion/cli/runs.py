@@ -132,7 +132,7 @@ def draw_mistakes(report: Report, part: Part, encoder: ImageEncoder, path: Path)
     if len(worst) == 0:
         return
     names = [clean(str(name)) for name in report.classes]
-    titles = [f"{names[report.prediction[i]]}\nis {names[report.truth[i]]}" for i in worst]
+    titles = [f"said {names[report.prediction[i]]}\nis {names[report.truth[i]]}" for i in worst]
     plot_images(encoder.decode(part.inputs[worst]), titles, path)
 
 

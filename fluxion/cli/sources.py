@@ -8,15 +8,16 @@ from pathlib import Path
 import typer
 
 from fluxion.cli.images import (
-    PICTURE_FILES,
     ImageSource,
     Shape,
     from_table,
     image_sets,
+    is_picture,
     looks_like_pixels,
     parse_size,
-    read_folder,
+    read_labeled,
     read_numbers,
+    read_pictures,
     read_set,
 )
 from fluxion.cli.tables import BUILT_IN, Source, about
@@ -44,19 +45,30 @@ class ImageOptions:
 
 
 def read_source(
-    data: str, options: ImageOptions = ImageOptions(), *, target: str | None = None, split: str = "train"
+    data: str,
+    options: ImageOptions = ImageOptions(),
+    *,
+    target: str | None = None,
+    split: str = "train",
+    labeled: bool = True,
 ) -> Source | ImageSource:
     """The table or the images that `data` names.
 
     A path is a folder of images or the file of a table; any other word is the name of a data set. A table whose
-    columns are a label and pixels is read as images. `split` chooses the part of a set that has one for testing.
+    columns are a label and pixels is read as images.
+
+    Arguments:
+        split: the part of a set that has one for testing: "train", which brings the other along, or "test".
+        labeled: whether the subfolders of a folder are classes. If not, `options` have the shape of the images.
     """
     from fluxion.data import datasets
     from fluxion.data.tablefiles import read_table
 
     path = Path(data)
-    if path.is_dir() or path.suffix.lower() in PICTURE_FILES:
-        return read_folder(path, data, options.size, options.channels, split)
+    if path.is_dir() or is_picture(path):
+        if not labeled and options.pixels is not None:
+            return read_pictures(path, options.pixels)
+        return read_labeled(path, options.size, options.channels, split)
     if path.exists() or path.suffix or path.name != data:
         frame = read_numbers(path) if path.is_file() and path.suffix.lower() in (".csv", ".txt") else None
         if frame is None:

@@ -1,4 +1,4 @@
-"""`fluxion train`: a table in, a run folder out."""
+"""`fluxion train`: a table or images in, a run folder out."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluxion.cli import runs
-from fluxion.cli.models import HIDDEN, ModelSpec, build_model, parse_model
+from fluxion.cli.augment import changed, known_changes, parse_changes
+from fluxion.cli.images import ImageEncoder, ImageSource, input_shape
+from fluxion.cli.models import HIDDEN, KINDS, ModelSpec, build_model, check_model, parse_model
 from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, warn, write_json
-from fluxion.cli.tables import Parts, Source, about, chosen_target, divide, read_source
+from fluxion.cli.prepare import SHARE, SHARE_WITH_TEST, Prepared, prepare_images, prepare_table
+from fluxion.cli.sources import ImageOptions, read_source
+from fluxion.cli.tables import Source, chosen_target
 from fluxion.errors import nearest
 from fluxion.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from fluxion.cli.report import Report
+    from fluxion.data.tables import TableEncoder
     from fluxion.optim import Optimizer, Rule
     from fluxion.train.callbacks import FitContext
     from fluxion.train.history import History
@@ -30,6 +35,9 @@ RULES = [
     *("Descent", "Momentum", "Nesterov", "RMSProp", "Adam", "RAdam", "AdaMax", "OAdam"),
     *("AdaGrad", "AdaDelta", "AMSGrad", "NAdam", "AdamW", "AdaBelief", "Lion", "Rprop"),
 ]
+EPOCHS, EPOCHS_OF_IMAGES = 100, 10
+BATCH, BATCH_OF_MANY, MANY_IMAGES = 32, 128, 10_000
+FEW_STEPS = 200
 KEEP_EVERY = 60.0  # seconds of training after which the run folder is brought up to date
 
 
@@ -37,16 +45,17 @@ KEEP_EVERY = 60.0  # seconds of training after which the run folder is brought u
 class Options:
     """The command line, checked."""
 
-    source: Source
-    target: str
+    source: Source | ImageSource
+    target: str | None
     task: str | None
     model: ModelSpec
     epochs: int
-    batch_size: int
+    batch_size: int | None
     rule: Rule
-    validation: float | Source | None
+    validation: float | Source | ImageSource | None
     stratify: bool | None
     standardize: bool
+    augment: tuple[str, ...]
     seed: int
     out: Path | None
     overwrite: bool
@@ -55,39 +64,73 @@ class Options:
 def train(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help="A CSV, TSV or Parquet file, or a built-in set: iris.", show_default=False),
+        typer.Argument(
+            metavar="DATA",
+            help="A CSV, TSV or Parquet file, a folder with a subfolder of images for each class, or a data set: "
+            "iris, mnist, fashion_mnist, cifar10, ...",
+            show_default=False,
+        ),
     ],
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column to predict.")] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="classification or regression; the target decides if not given.")
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="mlp|linear|FILE.py:function",
+            metavar="|".join((*KINDS, "FILE.py:function")),
             help="The model; function(inputs, outputs) of your file, which is executed, returns one.",
+            show_default="mlp, of images cnn",
         ),
-    ] = "mlp",
+    ] = None,
     hidden: Annotated[
         str | None,
         typer.Option(
             metavar="SIZES", help="Sizes of the hidden layers of the mlp.", show_default=",".join(map(str, HIDDEN))
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = 100,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 32,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Passes over the training part.", show_default=f"{EPOCHS}, of images {EPOCHS_OF_IMAGES}"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows in a step.", show_default="32, of 10,000 images and more 128")
+    ] = None,
     optimizer: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(RULES).lower()}.")] = "adam",
     learning_rate: Annotated[float | None, typer.Option(help="The optimizer's own default if not given.")] = None,
     validation: Annotated[
-        str, typer.Option(metavar="SHARE|FILE", help="The share of rows held out, 0 for none; or a file of its own.")
-    ] = "0.2",
+        str | None,
+        typer.Option(
+            metavar="SHARE|DATA",
+            help="The share held out, 0 for none; or data of its own.",
+            show_default=f"{SHARE}; {SHARE_WITH_TEST} where a test part is there too",
+        ),
+    ] = None,
     stratify: Annotated[
         bool | None,
         typer.Option("--stratify/--no-stratify", help="Hold out every class in proportion; done in a classification."),
     ] = None,
     standardize: Annotated[
-        bool, typer.Option("--standardize/--no-standardize", help="Bring numbers to mean 0 and deviation 1.")
+        bool,
+        typer.Option("--standardize/--no-standardize", help="Bring numbers and pixels to mean 0 and deviation 1."),
     ] = True,
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help=f"Random changes of training images, such as crop,flip: {known_changes()}."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Height and width to bring the images of a folder to.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(metavar="1|3", help="Images of a folder gray or in color.")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxWxC|no",
+            help="What the rows of a table of pixels show, 28x28x1 for example; or that they are no images.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same model, to the bit.")
     ] = 0,
@@ -98,32 +141,49 @@ def train(
     json: JSON = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a table and keep it in a run folder.
+    """Train a model on a table or on images, and keep it in a run folder.
 
     The target column decides between classification and regression. Text is encoded, missing values are filled in,
-    numbers standardized, by what the training part holds; all of that is kept with the model.
+    numbers standardized, by what the training part holds; all of that is kept with the model. So are the size of
+    images and the mean and deviation of their channels. A table with a column of labels and one for each pixel (MNIST
+    as CSV) is read as images.
+
+    The models: linear is one dense layer. mlp has hidden layers before it, of 64 and 32. fcn has 512 and 256, with
+    dropout of 0.2 after each. cnn has 3x3 convolutions of 32, 64, 128, ... channels, each with a 2x2 pool, until the
+    image is smaller than 8x8, and a dense layer of 128. lenet is LeNet-5 with relu and max pools.
 
     Ctrl-C ends training and keeps what was learned.
     """
     with failures(debug), only_result(json) as stream:
-        spec = parse_model(model, hidden)
+        # Everything that needs no data is checked first.
+        given = None if model is None else parse_model(model, hidden)
         rule = _rule(optimizer, learning_rate)
         kind = _task(task)
-        share = _share(validation)
+        share = None if validation is None else _share(validation)
+        about_images = ImageOptions.parse(size, channels, images)
+        changes = parse_changes(augment)
         if out is not None:
             runs.check_free(out, overwrite)
-        source = read_source(data)
+        source = read_source(data, about_images, target=target)
+        pictures = isinstance(source, ImageSource)
+        _check_use(source, task=task, augment=augment, size=size, channels=channels)
+        held: float | Source | ImageSource | None = share or None
+        if validation is None:
+            held = SHARE_WITH_TEST if isinstance(source, ImageSource) and source.test is not None else SHARE
+        elif share is None:
+            held = _validation(validation, source, about_images)
         options = Options(
             source=source,
-            target=chosen_target(source, target),
+            target=None if isinstance(source, ImageSource) else chosen_target(source, target),
             task=kind,
-            model=spec,
-            epochs=epochs,
+            model=given or parse_model("cnn" if pictures and hidden is None else "mlp", hidden),
+            epochs=epochs or (EPOCHS_OF_IMAGES if pictures else EPOCHS),
             batch_size=batch_size,
             rule=rule,
-            validation=read_source(validation) if share is None else (share or None),
+            validation=held,
             stratify=stratify,
             standardize=standardize,
+            augment=changes,
             seed=seed,
             out=out,
             overwrite=overwrite,
@@ -131,6 +191,19 @@ def train(
         result = _train(options)
         if json:
             write_json(stream, result)
+
+
+def _prepare(options: Options) -> Prepared:
+    how: dict[str, Any] = {
+        "validation": options.validation,
+        "stratify": options.stratify,
+        "standardize": options.standardize,
+        "seed": options.seed,
+    }
+    if isinstance(options.source, ImageSource):
+        return prepare_images(options.source, **how)
+    assert options.target is not None
+    return prepare_table(options.source, options.target, task=options.task, **how)
 
 
 def _train(options: Options) -> dict[str, Any]:
@@ -142,50 +215,54 @@ def _train(options: Options) -> dict[str, Any]:
     # The last batch of an epoch is shorter, which compiles a second program; that is no news to a user of the command.
     logging.getLogger("fluxion").setLevel(logging.ERROR)
     source = options.source
-    with about(source.path):
-        parts = divide(
-            source,
-            options.target,
-            task=options.task,
-            validation=options.validation,
-            stratify=options.stratify,
-            standardize=options.standardize,
-            seed=options.seed,
-        )
-    encoder = parts.encoder
-    _tell_table(options, parts)
-    with about(source.path):
-        data = (encoder.features(parts.training), encoder.targets(parts.training))
-    held_out = None
-    if parts.validation is not None:
-        with about(options.validation.path if isinstance(options.validation, Source) else source.path):
-            held_out = (encoder.features(parts.validation), encoder.targets(parts.validation))
+    data = _prepare(options)
+    encoder = data.encoder
+    shape, classes = input_shape(encoder), len(encoder.classes) or 1
+    check_model(options.model, shape)
+    first, second, *others = data.lines
+    say(first)
+    say(second)
+    for line in others:
+        say(line, indent=2)
 
     fx.seed(options.seed)
     if options.model.file is not None:
         say(f"Executing {options.model.file} for the model of its function {options.model.function}.")
-    model = build_model(options.model, len(encoder.feature_names), len(encoder.classes) or 1)
+    model = build_model(options.model, shape, classes)
     opt = fx.setup(options.rule, model)
+    count = len(data.training.targets)
+    batch_size = options.batch_size or (BATCH_OF_MANY if len(shape) > 1 and count >= MANY_IMAGES else BATCH)
     parameters = sum(array.size for array in fx.trainables(model))
     say(f"Model: {model!r}, {parameters:,} parameters" if options.model.file is None else f"{parameters:,} parameters")
-    say(f"Training: {options.rule!r}, {options.epochs} epochs, batches of {options.batch_size}, seed {options.seed}")
+    changes = f", images changed by {' and '.join(options.augment)}" if options.augment else ""
+    say(f"Training: {options.rule!r}, {options.epochs} epochs, batches of {batch_size}, seed {options.seed}{changes}")
+    steps = options.epochs * -(-count // batch_size)
+    if len(shape) > 1 and steps < FEW_STEPS:
+        say(f"That is {steps} steps, which are few: take more --epochs or a smaller --batch-size if it learns little.")
     say()
 
     folder = runs.claim(options.out, source.name, options.overwrite)
-    config = _config(options, parts, parameters)
+    config = _config(options, data, parameters, batch_size)
     std = encoder.target.std
     metrics = {"accuracy": fx.accuracy} if encoder.classes else {"mae": lambda p, t: fx.mae(p, t) * std}
+    batches = fx.DataLoader(
+        (data.training.inputs, data.training.targets),
+        batch_size=batch_size,
+        shuffle=True,
+        seed=options.seed,
+        **changed(options.augment, encoder),
+    )
+    held_out = None if data.validation is None else (data.validation.inputs, data.validation.targets)
     started = time.perf_counter()
     with CtrlC() as ctrl_c:
-        keeper = _Keeper(folder, config, parts, ctrl_c)
+        keeper = _Keeper(folder, config, encoder, ctrl_c)
         try:
             history = fx.fit(
                 model,
-                data,
+                batches,
                 loss=fx.logitcrossentropy if encoder.classes else fx.mse,
                 optimizer=opt,
                 epochs=options.epochs,
-                batch_size=options.batch_size,
                 validation=held_out,
                 metrics=metrics,
                 callbacks=[keeper.epoch],
@@ -198,17 +275,19 @@ def _train(options: Options) -> dict[str, Any]:
     with uninterrupted():
         keeper.keep(model, opt, history, complete=True)
 
-    reports = {"training": measure(model, encoder, parts.training)}
-    if parts.validation is not None:
-        reports["validation"] = measure(model, encoder, parts.validation)
-    runs.draw(folder, history, list(reports.values())[-1])
-    commands = [["fluxion", "predict", str(folder), "NEW.csv"], ["fluxion", "evaluate", str(folder), "LABELED.csv"]]
+    parts = {"training": data.training, "validation": data.validation, "test": data.test}
+    there = {name: part for name, part in parts.items() if part is not None}
+    reports = {name: measure(model, encoder, part) for name, part in there.items()}
+    last = list(reports)[-1]
+    runs.draw(folder, history, reports[last], there[last], encoder)
+    new, labeled = ("NEW.png", "FOLDER") if len(shape) > 1 else ("NEW.csv", "LABELED.csv")
+    commands = [["fluxion", "predict", str(folder), new], ["fluxion", "evaluate", str(folder), labeled]]
     _tell_results(folder, reports, seconds, commands)
     return {
         "run": str(folder),
         "files": {path.name: str(path) for path in runs.files(folder)},
         "task": encoder.task,
-        "target": options.target,
+        "target": encoder.target.name,
         "epochs": len(history),
         "steps": opt.step,
         "parameters": parameters,
@@ -221,10 +300,12 @@ def _train(options: Options) -> dict[str, Any]:
 class _Keeper:
     """Writes the run folder: at the end, and in a long training now and then, so that a crash costs little."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], parts: Parts, ctrl_c: CtrlC) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], encoder: TableEncoder | ImageEncoder, ctrl_c: CtrlC
+    ) -> None:
         self.folder = folder
         self.config = config
-        self.encoder = parts.encoder
+        self.encoder = encoder
         self.ctrl_c = ctrl_c
         self.last = time.monotonic()
 
@@ -287,7 +368,7 @@ def _task(task: str | None) -> str | None:
 
 
 def _share(validation: str) -> float | None:
-    """The share of rows to hold out; None if `validation` names a file."""
+    """The share to hold out; None if `validation` names data."""
     try:
         share = float(validation)
     except ValueError:
@@ -299,20 +380,36 @@ def _share(validation: str) -> float | None:
     return share
 
 
-# ---------------------------------------------------------------------------------------------- what is said
+def _check_use(
+    source: Source | ImageSource, *, task: str | None, augment: str | None, size: str | None, channels: int | None
+) -> None:
+    """A usage error for options that these data have no use for."""
+    pictures = isinstance(source, ImageSource)
+    folder = isinstance(source, ImageSource) and source.names is not None
+    if task == "regression" and pictures:
+        raise typer.BadParameter(f"{source.path}: images are told apart by class.", param_hint="--task")
+    if augment is not None and not pictures:
+        raise typer.BadParameter(f"it is for images, {source.path} is a table.", param_hint="--augment")
+    for option, value in (("--size", size), ("--channels", channels)):
+        if value is not None and not folder:
+            raise typer.BadParameter(f"it is for a folder of images, {source.path} is none.", param_hint=option)
 
 
-def _tell_table(options: Options, parts: Parts) -> None:
-    source, held = options.source, parts.validation
-    say(f"{source.path}: {source.frame.height:,} rows, {source.frame.width} columns")
-    if held is None:
-        say(f"{parts.training.height:,} rows for training, none held out for validation. The training part:")
+def _validation(data: str, source: Source | ImageSource, options: ImageOptions) -> Source | ImageSource:
+    """The data that `--validation` names, read as those for training were."""
+    if isinstance(source, ImageSource):
+        shape: Any = source.data.images.shape[1:]
+        options = ImageOptions(shape[:2], shape[2], shape)
     else:
-        how = "every class in proportion" if parts.stratified else "drawn at random"
-        how = options.validation.path if isinstance(options.validation, Source) else how
-        say(f"{parts.training.height:,} rows for training, {held.height:,} for validation ({how}). The training part:")
-    for line in [*parts.encoder.describe(), *parts.notes]:
-        say(line, indent=2)
+        options = ImageOptions(table=True)
+    held = read_source(data, options, target=source.target, split="test")
+    if isinstance(held, ImageSource) != isinstance(source, ImageSource):
+        what = "images" if isinstance(source, ImageSource) else "a table"
+        raise typer.BadParameter(f"expected {what}, like {source.path}; {data} is not.", param_hint="--validation")
+    return held
+
+
+# ---------------------------------------------------------------------------------------------- what is said
 
 
 def _tell_results(folder: Path, reports: dict[str, Report], seconds: float, commands: list[list[str]]) -> None:
@@ -334,30 +431,38 @@ def _tell_results(folder: Path, reports: dict[str, Report], seconds: float, comm
         show(f"  {shlex.join(command)}")
 
 
-def _config(options: Options, parts: Parts, parameters: int) -> dict[str, Any]:
+def _config(options: Options, data: Prepared, parameters: int, batch_size: int) -> dict[str, Any]:
     """The settings of the run, as `config.json` keeps them."""
     from fluxion.version import __version__
 
-    encoder, source, validation = parts.encoder, options.source, options.validation
-    held = parts.validation
+    encoder, source, validation = data.encoder, options.source, options.validation
+    parts = {"training": data.training, "validation": data.validation, "test": data.test}
+    rows = {name: 0 if part is None else len(part.truth) for name, part in parts.items()}
+    if data.test is None:
+        del rows["test"]
     return {
         "fluxion": __version__,
-        "data": source.path if source.target else str(Path(source.path).resolve()),
-        "rows": {"training": parts.training.height, "validation": 0 if held is None else held.height},
-        "target": options.target,
+        "data": _place(source.path),
+        "rows": rows,
         "task": encoder.task,
         "classes": list(encoder.classes),
-        "features": list(encoder.feature_names),
+        **data.settings,
         "model": options.model.to_json(),
-        "inputs": len(encoder.feature_names),
+        "inputs": math.prod(input_shape(encoder)),
         "outputs": len(encoder.classes) or 1,
         "parameters": parameters,
         "epochs": options.epochs,
-        "batch_size": options.batch_size,
+        "batch_size": batch_size,
         "optimizer": repr(options.rule),
         "learning_rate": options.rule.learning_rate,  # type: ignore[attr-defined]
-        "validation": str(Path(validation.path).resolve()) if isinstance(validation, Source) else (validation or 0),
-        "stratify": parts.stratified,
+        "validation": validation or 0 if isinstance(validation, float | None) else _place(validation.path),
+        "stratify": data.stratified,
         "standardize": options.standardize,
+        "augment": list(options.augment),
         "seed": options.seed,
     }
+
+
+def _place(path: str) -> str:
+    """Where data are: the whole path, or the name of a data set."""
+    return str(Path(path).resolve()) if Path(path).exists() else path

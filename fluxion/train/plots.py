@@ -230,7 +230,9 @@ def plot_images(
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
         # Large squares where there are few pixels: what the network sees is not to be smoothed away.
-        axes.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(
+            image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+        )
         axes.set_axis_off()
         if titles is not None:
             title = "\n".join(_short(line) for line in titles[i].split("\n"))

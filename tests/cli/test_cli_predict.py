@@ -136,7 +136,7 @@ def test_rows_without_a_target_are_left_out(cli, shelf, tmp_path):
         (["empty", "{shelf}/animals.csv"], "expected a run folder with model.safetensors, it has none."),
         (["{shelf}/animals", "{shelf}/prices.csv"], "expected a column 'size', the columns are a, b, price."),
         (["{shelf}/animals", "text.csv"], "text.csv: size: expected a number, got 'large' in row 1."),
-        (["other", "{shelf}/animals.csv"], "expected a model of fluxion train, it holds no encoder of a table."),
+        (["other", "{shelf}/animals.csv"], "expected a model of fluxion train, it holds no encoder of data."),
         (["damaged", "{shelf}/animals.csv"], "damaged/model.safetensors"),
         (["{shelf}/animals", "gone.csv"], "gone.csv: expected a CSV, TSV or Parquet file"),
         (["{shelf}/animals", "{shelf}/animals.csv", "--keep", "sise"], "--keep: expected a column 'sise'"),

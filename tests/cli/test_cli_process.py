@@ -110,12 +110,12 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(cli, tmp_path, monkeypatch)
 
 
 def test_ctrl_c_elsewhere(cli, monkeypatch):
-    from fluxion.cli import tables
+    from fluxion.cli import runs
 
-    def interrupted(data):
+    def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables, "read_source", interrupted)
+    monkeypatch.setattr(runs, "open_run", interrupted)
     result = cli("evaluate", "r", "iris")
     assert result.exit_code == 130 and result.stderr == "Interrupted.\n"
 
