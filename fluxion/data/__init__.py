@@ -2,6 +2,22 @@
 
 from fluxion.data import datasets
 from fluxion.data.arrays import batch, normalize, unbatch
+from fluxion.data.augmentation import (
+    cutmix,
+    cutout,
+    mixup,
+    random_crop,
+    random_flip,
+    random_rotation,
+    random_shift,
+)
+from fluxion.data.colors import (
+    channel_statistics,
+    color_jitter,
+    gaussian_noise,
+    grayscale,
+    normalize_channels,
+)
 from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
@@ -14,12 +30,24 @@ __all__ = [
     "ImageFolder",
     "TableEncoder",
     "batch",
+    "channel_statistics",
+    "color_jitter",
+    "cutmix",
+    "cutout",
     "datasets",
+    "gaussian_noise",
+    "grayscale",
     "kfolds",
+    "mixup",
     "normalize",
+    "normalize_channels",
     "onecold",
     "onehot",
     "onehotbatch",
+    "random_crop",
+    "random_flip",
+    "random_rotation",
+    "random_shift",
     "read_images",
     "read_table",
     "splitobs",
