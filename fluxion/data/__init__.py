@@ -4,6 +4,7 @@ from fluxion.data import datasets
 from fluxion.data.arrays import batch, normalize, unbatch
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
+from fluxion.data.pixels import read_pixels
 from fluxion.data.splits import kfolds, splitobs
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
@@ -18,6 +19,7 @@ __all__ = [
     "onecold",
     "onehot",
     "onehotbatch",
+    "read_pixels",
     "read_table",
     "splitobs",
     "unbatch",
