@@ -21,6 +21,7 @@ from fluxion.data.colors import (
 from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
+from fluxion.data.pixels import read_pixels
 from fluxion.data.splits import kfolds, splitobs
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
@@ -49,6 +50,7 @@ __all__ = [
     "random_rotation",
     "random_shift",
     "read_images",
+    "read_pixels",
     "read_table",
     "splitobs",
     "unbatch",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxion.data.tablefiles import MISSING
+from fluxion.data.tabletypes import MISSING
 from fluxion.errors import DataError
 
 if TYPE_CHECKING:

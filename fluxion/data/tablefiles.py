@@ -6,35 +6,59 @@ Files come from outside and are not trusted: what is wrong with one is said in o
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import os
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from fluxion.errors import DataError, FileFormatError, nearest
+from fluxion.data.tabletypes import MISSING, as_type, check_types, guessed, without_markers
+from fluxion.errors import ArgumentError, DataError, FileFormatError, nearest
 
 if TYPE_CHECKING:
     import polars
 
-MISSING = ("", "NA", "?", "NaN", "null")
-_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
+GZIP = b"\x1f\x8b"
+_PACKED = {b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
 _COMMON = "Save it as UTF-8 text with one header line."
+_UNPACKED, _RATIO = 1 << 28, 100  # bytes that a packed file may unpack to, or times its own size if that is more
+_SAMPLE = 1000  # lines from which the types are guessed first; all lines where a later one does not fit
 
 
-def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> polars.DataFrame:
-    """Read a CSV, TSV or Parquet file into a polars table with typed columns.
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    columns: Sequence[str] | None = None,
+    types: Mapping[str, Any] | None = None,
+    missing: Sequence[str] = (),
+    header: bool | Sequence[str] = True,
+) -> polars.DataFrame:
+    """Read a CSV, TSV or Parquet file into a polars table with typed columns; `fx.overview` prints what was guessed.
 
-    The file's first bytes tell Parquet from text; in text, the header line tells the separator (`,`, tab, `;` or `|`).
-    A cell that is empty, `NA`, `?`, `NaN` or `null` is missing, in numeric columns too; a line without any value is
-    left out. Spaces around cells are removed; dates and months in ISO form (1949-01)
-    become dates.
+    The file's first bytes tell Parquet and gzip from text; in text, the header line tells the separator (`,`, tab, `;`
+    or `|`). A cell that is empty, `NA`, `?`, `NaN`, `null` or the like is missing, in columns of numbers too; a line
+    without any value is left out. Spaces around cells are removed.
+
+    A column of text becomes truth values (true, false), whole numbers, numbers, dates, times of day, or stays text:
+    the first of these that every cell is. Dates are of ISO form (2020-12-31, 2020-12, 2020-12-31T23:59:00Z) or like
+    31.12.2020, 31/12/2020, 12/31/2020, 31 Dec 2020. Where days and months can be told in two ways in every cell
+    (1/2/2020), the column stays text: say which comes first by `types`.
 
     Arguments:
-        path: the file. Text is UTF-8 and has a header line.
+        path: the file. Text is UTF-8.
         columns: the columns to keep, in this order; all if not given.
+        types: the types of columns that are not to be guessed: "text" (keeps the zeros of 01234), "number", "whole",
+            "boolean" (also yes/no, y/n, t/f, on/off, 1/0), "date", "dmy" and "mdy" (day or month first), "time", or a
+            type of polars.
+        missing: more markers of missing cells, such as "-" or "-999".
+        header: whether the first line of a text holds the names of the columns, or these names themselves. Without
+            them the columns are column_1, column_2, ...
 
-    Errors: `DataError` for an absent or empty file, no rows, and columns that are not there; `FileFormatError` for
-    lines of unequal length, repeated or absent headers, text that is not UTF-8, packed or damaged files.
+    Errors: `DataError` for an absent or empty file, no rows, columns that are not there, and cells that are not of the
+    type asked for; `FileFormatError` for lines of unequal length, repeated or absent headers, text that is not UTF-8,
+    damaged files, and gzip that unpacks to more than 256 MB and 100 times its size.
 
     >>> import fluxion as fx
     >>> fx.read_table(fx.datasets.path("iris"), columns=["species", "petal_width"]).shape
@@ -43,17 +67,11 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = 
     file = Path(path)
     if not file.is_file():
         raise DataError(f"{file}: expected a CSV, TSV or Parquet file, {_what_is_there(file)}")
-    with file.open("rb") as stream:
-        magic = stream.read(8)
-    if not magic:
-        raise DataError(f"{file}: expected a table, the file is empty.")
-    for start, packer in _PACKED.items():
-        if magic.startswith(start):
-            raise FileFormatError(f"{file}: expected a table, got a file packed with {packer}. Unpack it first.")
-    if magic.startswith(b"PAR1") or file.suffix.lower() in (".parquet", ".pq"):
-        frame = _read_parquet(file)
+    markers = check_missing(missing, f"{file}")
+    if is_parquet(file):
+        frame = _read_parquet(file, columns, types, markers)
     else:
-        frame = _read_text(file)
+        frame = _read_text(file, types, markers, header)
     if frame.height == 0:
         raise DataError(f"{file}: expected rows, the table has columns {', '.join(frame.columns)} and no rows.")
     if columns is not None:
@@ -61,6 +79,30 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = 
             check_column(frame, name, f"{file}")
         frame = frame.select(list(columns))
     return frame
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether a file is Parquet rather than text (packed or not); an error where it is neither."""
+    with file.open("rb") as stream:
+        magic = stream.read(8)
+    if not magic:
+        raise DataError(f"{file}: expected a table, the file is empty.")
+    for start, packer in _PACKED.items():
+        if magic.startswith(start):
+            raise FileFormatError(f"{file}: expected a table, got a file packed with {packer}. Unpack it first.")
+    return magic.startswith(b"PAR1") or file.suffix.lower() in (".parquet", ".pq")
+
+
+def is_gzip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == GZIP
+
+
+def check_missing(missing: Sequence[str], where: str) -> list[str]:
+    """All markers of missing cells, with those of the argument `missing`."""
+    if isinstance(missing, str) or not all(isinstance(marker, str) for marker in missing):
+        raise ArgumentError(f'{where}: expected missing as a list of strings such as ["-", "-999"], got {missing!r}.')
+    return [*MISSING, *missing]
 
 
 def check_column(frame: polars.DataFrame, name: str, where: str) -> None:
@@ -71,66 +113,167 @@ def check_column(frame: polars.DataFrame, name: str, where: str) -> None:
         raise DataError(f"{where}: expected a column {name!r}, the columns are {known}.{hint}")
 
 
-def _read_parquet(file: Path) -> polars.DataFrame:
+def _read_parquet(
+    file: Path, columns: Sequence[str] | None, types: Mapping[str, Any] | None, markers: list[str]
+) -> polars.DataFrame:
     import polars as pl
     from polars.exceptions import PanicException, PolarsError
 
     try:
-        frame = pl.read_parquet(file)
+        scan = pl.scan_parquet(file, glob=False)
+        known = scan.collect_schema().names()
+        wanted = known if columns is None else [name for name in columns if name in known]
+        frame = scan.collect() if len(wanted) < len(columns or known) else scan.select(wanted).collect()
     except (PolarsError, OSError, PanicException) as error:
         raise FileFormatError(f"{file}: expected a Parquet file, it is damaged ({_line(error)}).") from error
-    return _without_nan(frame)
+    return with_types(frame, check_types(types, known, f"{file}"), markers, f"{file}")
 
 
-def _read_text(file: Path) -> polars.DataFrame:
+def with_types(frame: polars.DataFrame, asked: dict[str, Any], markers: list[str], where: str) -> polars.DataFrame:
+    """A table of typed columns with NaN and the added markers missing, and the types asked for."""
+    import polars as pl
+
+    more = markers[len(MISSING) :]
+    changed = []
+    for column in without_nan(frame):
+        if more and column.dtype == pl.String:
+            column = without_markers(column, more)
+        elif more and column.dtype.is_numeric():
+            column = column.set(column.cast(pl.String).is_in(more).fill_null(False), None)
+        if column.name in asked:
+            column = as_type(column, asked[column.name], where)
+        changed.append(column)
+    return frame.with_columns(changed)
+
+
+class TextFile:
+    """A table in a text file, packed by gzip or not."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.unpacked = _unpacked(file) if is_gzip(file) else None
+
+    @property
+    def source(self) -> Path | bytes:
+        """What polars reads."""
+        return self.file if self.unpacked is None else self.unpacked
+
+    def open(self) -> IO[bytes]:
+        return self.file.open("rb") if self.unpacked is None else io.BytesIO(self.unpacked)
+
+    def header(self, header: bool | Sequence[str] | None = True) -> Header:
+        with self.open() as stream:
+            return read_header(stream, self.file, header)
+
+    def check_lines(self, separator: str) -> None:
+        """Raise for the first line that has not as many cells as the header, or is not UTF-8."""
+        file = self.file
+        try:
+            with io.TextIOWrapper(self.open(), newline="", encoding="utf-8-sig") as stream:
+                reader = csv.reader(_without_nul(stream), delimiter=separator)
+                width = 0
+                for row in reader:
+                    width = width or len(row)
+                    if row and len(row) != width and not (len(row) == 1 and not row[0].strip()):
+                        raise FileFormatError(
+                            f"{file}: expected {width} cells in every line, as in the header, got {len(row)} in line "
+                            f"{reader.line_num}. Quote cells that hold {separator!r}."
+                        )
+        except UnicodeDecodeError as error:
+            raise FileFormatError(
+                f"{file}: expected UTF-8 text, got other bytes ({error.reason}). {_COMMON}"
+            ) from error
+        except csv.Error as error:
+            raise FileFormatError(f"{file}: expected a CSV file, in line {reader.line_num}: {error}.") from error
+
+
+def _read_text(
+    file: Path, types: Mapping[str, Any] | None, markers: list[str], header: bool | Sequence[str]
+) -> polars.DataFrame:
     import polars as pl
     from polars.exceptions import ComputeError, PanicException, PolarsError
 
-    separator = _check_header(file)
+    text = TextFile(file)
+    head = text.header(header)
+    asked = check_types(types, head.names, f"{file}")
     try:
-        frame = pl.read_csv(
-            file, separator=separator, null_values=list(MISSING), infer_schema_length=None, try_parse_dates=True
-        )
+        frame = parsed(text.source, head, asked, markers)
     except (PolarsError, PanicException) as error:
-        _check_lines(file, separator)
+        text.check_lines(head.separator)
         kind = "text" if isinstance(error, ComputeError) else "a table"
         raise FileFormatError(f"{file}: expected {kind} that can be read, got an error: {_line(error)}.") from error
     # A line that is too short is filled up with missing values: look at the lines where that may have happened.
     if frame.height and frame[:, -1].null_count() > 0:
-        _check_lines(file, separator)
-    frame = frame.rename({name: name.strip() for name in frame.columns})
-    if frame.width > 1 and frame.height:
+        text.check_lines(head.separator)
+    if frame.width > 1 and frame.height and min(frame.null_count().row(0)) > 0:  # lines without any value
         frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
-    return _without_nan(frame.with_columns([_tidy(column) for column in frame if column.dtype == pl.String]))
+    frame = frame.with_columns([guessed(c) for c in frame if c.dtype == pl.String and c.name not in asked])
+    return without_nan(frame.with_columns([as_type(frame[name], kind, f"{file}") for name, kind in asked.items()]))
 
 
-def _tidy(column: polars.Series) -> polars.Series:
-    """Text without surrounding spaces; numbers, truth values or months where every cell that is not missing is one."""
+def parsed(source: Path | bytes, head: Header, asked: Mapping[str, Any], markers: list[str]) -> polars.DataFrame:
+    """The lines of a text as a table: columns of numbers and truth values, and text without markers.
+
+    Columns with a type asked for are text.
+    """
     import polars as pl
+    from polars.exceptions import ComputeError
 
-    stripped = column.str.strip_chars()
-    stripped = stripped.set(stripped.is_in(list(MISSING)).fill_null(False), None)
-    if not stripped.equals(column, null_equal=True) and stripped.null_count() < len(stripped):
-        truths = stripped.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
-        for typed in (truths, *(stripped.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Float64))):
-            if typed.null_count() == stripped.null_count():
-                return typed
-    months = (stripped + "-01").str.to_date("%Y-%m-%d", strict=False)
-    return months if months.null_count() == stripped.null_count() < len(stripped) else stripped
+    texts = {raw: pl.String for raw, name in zip(head.raw, head.names, strict=True) if name in asked}
+    options: dict[str, Any] = {
+        "separator": head.separator,
+        "has_header": head.in_file,
+        "glob": False,
+        "schema_overrides": texts,
+    }
+    try:
+        # The quick way: a marker among numbers is an error, or makes them text if it comes early.
+        frame = pl.read_csv(source, infer_schema_length=_SAMPLE, null_values=markers[len(MISSING) :] or None, **options)
+    except ComputeError:
+        frame = pl.read_csv(source, infer_schema_length=None, null_values=markers, **options)
+    frame = frame.rename(dict(zip(frame.columns, head.names, strict=True)))
+    return frame.with_columns([without_markers(c, markers) for c in frame if c.dtype == pl.String])
 
 
-def _without_nan(frame: polars.DataFrame) -> polars.DataFrame:
+def without_nan(frame: polars.DataFrame) -> polars.DataFrame:
     import polars.selectors as cs
 
     return frame.with_columns(cs.float().fill_nan(None))
 
 
-def _check_header(file: Path) -> str:
-    """The separator of the file; an error unless its first line holds different column names."""
-    with file.open("rb") as stream:
+def _unpacked(file: Path) -> bytes:
+    """What is in a gzip file, refused where it is out of proportion."""
+    most = max(_UNPACKED, _RATIO * file.stat().st_size)
+    try:
+        with gzip.open(file) as stream:
+            content = stream.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileFormatError(f"{file}: expected a file packed with gzip, it is damaged ({_line(error)}).") from error
+    if len(content) > most:
+        raise FileFormatError(
+            f"{file}: expected at most {most:,} bytes in a gzip file of {file.stat().st_size:,}, there are more. "
+            "Unpack it first if you trust it."
+        )
+    return content
+
+
+class Header(NamedTuple):
+    """How the lines of a text are read."""
+
+    names: list[str]  # of the columns
+    raw: list[str]  # as they stand in the file, or as polars calls columns without names
+    separator: str
+    in_file: bool  # whether the first line holds them
+
+
+def read_header(stream: IO[bytes], file: Path, header: bool | Sequence[str] | None = True) -> Header:
+    """The names of the columns and the separator of a text; an error unless the names are different.
+
+    `header` is the argument of `read_table`; None takes a first line of numbers as the first row.
+    """
+    first = stream.readline(1 << 20)
+    while first and not first.strip():
         first = stream.readline(1 << 20)
-        while first and not first.strip():
-            first = stream.readline(1 << 20)
     try:
         line = first.decode("utf-8-sig").strip("\r\n")
     except UnicodeDecodeError as error:
@@ -141,37 +284,33 @@ def _check_header(file: Path) -> str:
         raise FileFormatError(f"{file}: expected text, got binary data. Give a CSV, TSV or Parquet file.")
     bare = "".join(line.split('"')[::2])  # what stands outside quotes
     separator = max(",\t;|", key=bare.count)
-    if file.suffix.lower() == ".tsv" and "\t" in bare:
+    if ".tsv" in (suffix.lower() for suffix in file.suffixes) and "\t" in bare:
         separator = "\t"
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    cells = next(csv.reader([line], delimiter=separator))
+    numbers = all(_is_number(cell) for cell in cells)
+    if header is True or (header is None and not numbers):
+        names = [name.strip() for name in cells]
+        _check_names(names, file)
+        if numbers:
+            raise FileFormatError(
+                f"{file}: expected column names in the first line, got numbers ({line[:60]}). "
+                "Add a header, or read it with header=False."
+            )
+        return Header(names, cells, separator, True)
+    raw = [f"column_{i + 1}" for i in range(len(cells))]
+    if not header:
+        return Header(raw, raw, separator, False)
+    if isinstance(header, str) or len(header) != len(cells):
+        raise ArgumentError(f"{file}: expected header as {len(cells)} names of columns, got {header!r:.60}.")
+    _check_names(list(header), file)
+    return Header(list(header), raw, separator, False)
+
+
+def _check_names(names: list[str], file: Path) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:
             what = f"{name!r} for columns {names.index(name) + 1} and {i + 1}" if name else f"none for column {i + 1}"
             raise FileFormatError(f"{file}: expected different column names in the header line, got {what}.")
-    if all(_is_number(name) for name in names):
-        raise FileFormatError(
-            f"{file}: expected column names in the first line, got numbers ({line[:60]}). Add a header."
-        )
-    return separator
-
-
-def _check_lines(file: Path, separator: str) -> None:
-    """Raise for the first line that has not as many cells as the header, or is not UTF-8."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(_without_nul(stream), delimiter=separator)
-            width = 0
-            for row in reader:
-                width = width or len(row)
-                if row and len(row) != width and not (len(row) == 1 and not row[0].strip()):
-                    raise FileFormatError(
-                        f"{file}: expected {width} cells in every line, as in the header, got {len(row)} in line "
-                        f"{reader.line_num}. Quote cells that hold {separator!r}."
-                    )
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{file}: expected UTF-8 text, got other bytes ({error.reason}). {_COMMON}") from error
-    except csv.Error as error:
-        raise FileFormatError(f"{file}: expected a CSV file, in line {reader.line_num}: {error}.") from error
 
 
 def _without_nul(lines: Iterator[str]) -> Iterator[str]:

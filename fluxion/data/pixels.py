@@ -1,0 +1,108 @@
+"""Tables whose rows are images: a label and the pixels from 0 to 255, as MNIST is often passed on."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fluxion.data.datasets import Images
+from fluxion.data.tablefiles import TextFile, check_column, is_parquet, read_table
+from fluxion.errors import ArgumentError, DataError, ShapeError
+
+if TYPE_CHECKING:
+    import polars
+
+_ROWS = 512  # that are turned from columns to rows at a time: they fit into the cache
+
+
+def read_pixels(path: str | os.PathLike[str], *, label: str | int = 0, shape: tuple[int, ...] | None = None) -> Images:
+    """The images and labels of a CSV, TSV or Parquet file with one image per row.
+
+    Shapes: `images` (N, height, width, channels) float32 with pixels / 255 in [0, 1], `labels` (N,) int32, both NumPy.
+
+    Arguments:
+        path: the file, as for `read_table`; a first line of numbers is an image, any other the header.
+        label: the column of labels, whole numbers, by name or place (-1 is the last).
+        shape: height and width of an image, and channels where there are several; the pixels of a row are in this
+            order. Without it images are square and of one channel (784 pixels are 28 x 28), or else of three.
+
+    Errors: those of `read_table`; `DataError` for an absent column and cells that are no whole numbers from 0 to 255,
+    `ShapeError` where a row has not as many pixels as `shape` says or is no square.
+
+    >>> import fluxion as fx, pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "digits.csv"
+    >>> _ = file.write_text("label,1x1,1x2,2x1,2x2\\n7,0,51,102,255\\n3,0,0,255,0\\n")
+    >>> images, labels = fx.read_pixels(file)
+    >>> images.shape, images[0, :, :, 0].tolist(), labels.tolist()
+    ((2, 2, 2, 1), [[0.0, 0.20000000298023224], [0.4000000059604645, 1.0]], [7, 3])
+    """
+    import polars as pl
+
+    file = Path(path)
+    plain = file.is_file() and not is_parquet(file)
+    text = TextFile(file) if plain else None
+    frame = None if text is None else _quick(text)
+    if frame is None:  # what is wrong with the file is said by the reader of any table
+        frame = read_table(file, header=text is None or text.header(None).in_file)
+    if isinstance(label, str):
+        check_column(frame, label, f"{file}")
+    elif not -frame.width <= label < frame.width:
+        raise ArgumentError(f"{file}: expected label as the place of one of {frame.width} columns, got {label}.")
+    labels = frame[label] if isinstance(label, str) else frame.to_series(label)
+    pixels = frame.drop(labels.name)
+    _check(labels, -(2**31), 2**31 - 1, "a whole number as label", f"{file}")
+    for column in pixels:
+        _check(column, 0, 255, "a whole number from 0 to 255", f"{file}")
+    shape = _shape(pixels.width, shape, f"{file}")
+    columns = pixels.cast(pl.UInt8).to_numpy()
+    images = np.empty(columns.shape, np.float32)
+    for at in range(0, len(columns), _ROWS):
+        np.divide(columns[at : at + _ROWS], np.float32(255), out=images[at : at + _ROWS])
+    return Images(images.reshape(-1, *shape), labels.cast(pl.Int32).to_numpy())
+
+
+def _quick(text: TextFile) -> polars.DataFrame | None:
+    """The table of a text in which every cell is a whole number from 0 to 255; None if one is not."""
+    import polars as pl
+    from polars.exceptions import PolarsError
+
+    head = text.header(None)
+    schema = dict.fromkeys(head.names, pl.UInt8)
+    try:
+        frame = pl.read_csv(text.source, separator=head.separator, has_header=head.in_file, schema=schema, glob=False)
+    except PolarsError:
+        return None
+    return None if sum(frame.null_count().row(0)) else frame
+
+
+def _check(column: polars.Series, low: int, high: int, what: str, where: str) -> None:
+    """Raise unless every cell is a whole number from `low` to `high`."""
+    import polars as pl
+
+    if column.dtype == pl.UInt8 and not column.null_count():
+        return
+    fits = pl.repeat(False, len(column), eager=True)
+    if column.dtype.is_numeric():
+        fits = (column.is_between(low, high) & (column == column.floor())).fill_null(False)
+    if not fits.all():
+        row = fits.arg_min()
+        raise DataError(f"{where}: {column.name}: expected {what}, got {column[row]!r} in row {row}.")
+
+
+def _shape(pixels: int, shape: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
+    if shape is not None:
+        shape = tuple(shape) if len(shape) == 3 else (*shape, 1)
+        if len(shape) != 3 or math.prod(shape) != pixels:
+            raise ShapeError(f"{where}: expected rows of {math.prod(shape)} pixels for shape {shape}, got {pixels}.")
+        return shape
+    for channels in (1, 3):
+        side = math.isqrt(pixels // channels)
+        if side * side * channels == pixels:
+            return side, side, channels
+    raise ShapeError(
+        f"{where}: expected the pixels of square images of 1 or 3 channels, got {pixels} in a row. Give the shape."
+    )
