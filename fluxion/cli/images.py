@@ -21,7 +21,6 @@ from fluxion.data.picturefiles import SUFFIXES
 from fluxion.errors import DataError, FileFormatError, nearest
 
 if TYPE_CHECKING:
-    import polars
     from jaxtyping import Float32, Int32
 
     from fluxion.data.columns import Target
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 SIDE = 64  # images of different or large sizes are brought to squares of this side, unless --size says more
 LARGEST_KEPT = 128  # the side up to which images of one size are taken as they are
 SMALLEST_PIXELS = 64  # a table with fewer numbered columns is a table
+FLAT = 1e-6  # a channel that varies less is left as it is
 FORMAT, VERSION = "fluxion.ImageEncoder", 1
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 LABELS = ("label", "labels", "class", "target", "digit", "y")
@@ -79,15 +79,14 @@ class ImageEncoder:
         images: np.ndarray, labels: np.ndarray, target: str, classes: tuple[str, ...], *, standardize: bool = True
     ) -> ImageEncoder:
         """The encoder of training images; means and deviations are 0 and 1 if `standardize` is False."""
+        from fluxion.data.colors import channel_statistics
         from fluxion.data.columns import Target
 
         height, width, channels = images.shape[1:]
         mean, std = np.zeros(channels), np.ones(channels)
         if standardize:
-            mean = images.mean(axis=(0, 1, 2), dtype=np.float64)
-            power = sum(np.square(chunk, dtype=np.float64).sum(axis=(0, 1, 2)) for chunk in _chunks(images))
-            std = np.sqrt(np.maximum(power / (len(images) * height * width) - mean**2, 0))
-            std[std < 1e-6] = 1.0
+            mean, std = channel_statistics(images)
+            std = np.where(std < FLAT, 1.0, std)
         counts = np.bincount(labels, minlength=len(classes))
         goal = Target(target, "classification", classes, tuple(counts.tolist()))
         return ImageEncoder(goal, (height, width, channels), tuple(mean.tolist()), tuple(std.tolist()))
@@ -295,109 +294,64 @@ def common_shape(files: Sequence[Path], size: tuple[int, int] | None, channels: 
 # ------------------------------------------------------------------------------------------ tables of pixels
 
 
-def read_numbers(path: Path) -> polars.DataFrame | None:
-    """A CSV file without a header line, a label and the pixels of an image in each line; None if it is none."""
-    import polars as pl
+def looks_like_pixels(path: Path) -> bool:
+    """Whether a file may be a table of pixels, by its header alone.
 
-    with path.open("rb") as file:
-        first = file.readline(1 << 20)
-    cells = first.strip().split(b",")
-    if not all(cell.strip().isdigit() for cell in cells) or guessed_shape(len(cells) - 1) is None:
-        return None
-    names = ["label", *(f"pixel{i}" for i in range(len(cells) - 1))]
-    try:
-        return pl.read_csv(path, has_header=False, new_columns=names, schema_overrides=[pl.Int64] * len(names))
-    except pl.exceptions.PolarsError as error:
-        line = str(error).strip().splitlines()[0]
-        raise FileFormatError(f"{path}: expected {len(cells)} whole numbers in every line: {line}.") from error
-
-
-def looks_like_pixels(frame: polars.DataFrame, target: str | None = None) -> bool:
-    """Whether a table looks like one of images.
-
-    It has a column of labels, or none, and 64 columns or more whose names hold a number, with whole numbers from 0 to
-    255, as many as a square image of 1 or 3 channels has.
+    Such a table has a column of labels, or none, and as many others as a square image of 1 or 3 channels and at least
+    8x8 has pixels. These have numbers in their names (pixel0, 1x1), or the file has no header.
     """
-    import polars as pl
-
-    pixels = [name for name in frame.columns if re.fullmatch(r"\D*\d+(\D\d+)?", name) and name != target]
-    if frame.width - len(pixels) > 1 or guessed_shape(len(pixels)) is None:
+    names, in_file = _header(path)
+    numbered = [name for name in names if re.fullmatch(r"\D*\d+(\D\d+)?", name)]
+    if in_file and len(names) - len(numbered) > 1:
         return False
-    chosen = frame.select(pixels)
-    if not all(dtype.is_integer() for dtype in chosen.dtypes):
-        return False
-    return chosen.select(pl.all_horizontal(pl.all().is_between(0, 255).all())).item() is True
+    return any(_square(count) for count in (len(names), len(names) - 1))
 
 
-def guessed_shape(pixels: int) -> Shape | None:
-    """Height, width and channels of square images with so many numbers, or None."""
-    for channels in (1, 3):
-        side = math.isqrt(pixels // channels)
-        if pixels >= SMALLEST_PIXELS and side * side * channels == pixels:
-            return side, side, channels
-    return None
+def read_rows(path: Path, target: str | None, shape: Shape | None) -> ImageSource:
+    """The images of a table with the pixels of one in each row; the shape is guessed if not given.
+
+    The labels are in the column `target`, one that is called label or the like, the one whose name holds no number, or
+    the first; a table that has as many columns as an image has pixels has none.
+    """
+    from fluxion.data.pixels import read_pixels
+
+    names, _ = _header(path)
+    pixels = len(names) if shape is None else math.prod(shape)
+    labeled = len(names) != pixels if shape is not None else _square(len(names) - 1)
+    column: str | int | None = None
+    if labeled:
+        named = [name for name in names if name.lower() in LABELS]
+        bare = [name for name in names if not re.search(r"\d", name)]
+        column = target if target in names else (*named, *bare, 0)[0]
+    images, labels = read_pixels(path, label=column, shape=shape)
+    found = np.unique(labels)
+    classes = tuple(map(str, found.tolist())) if labeled else ()
+    where = "no labels" if column is None else "labels in the first column" if column == 0 else f"labels in {column}"
+    notes = (f"{len(names)} columns read as images of {size_text(images.shape[1:])}, {where}; --images no for a table",)
+    data = Labeled(images, np.searchsorted(found, labels).astype(np.int32) if labeled else labels)
+    return ImageSource(path.stem, str(path), str(column or "class"), classes, data, None, None, notes)
 
 
-def from_table(frame: polars.DataFrame, path: str, target: str | None, shape: Shape | None) -> ImageSource:
-    """The images of a table, a label and the pixels of one in each row; the shape is guessed if not given."""
-    label, pixels = _roles(frame, path, target, shape)
-    if shape is None:
-        shape = guessed_shape(len(pixels))
-    assert shape is not None  # the caller has looked
-    numbers, classes = _numbered(frame, label, path)
-    notes = (
-        f"read as images of {size_text(shape)}: {len(pixels)} columns of pixels from 0 to 255, "
-        + (f"labels in {label}" if label else "no labels"),
-    )
-    images = _pixels(frame, pixels, shape, path)
-    return ImageSource(Path(path).stem, path, label or "class", classes, Labeled(images, numbers), None, None, notes)
+def _header(path: Path) -> tuple[list[str], bool]:
+    """The names of a table's columns, and whether they stand in the file."""
+    from fluxion.data.tablefiles import TextFile, is_parquet
+
+    if is_parquet(path):
+        import polars as pl
+        from polars.exceptions import PolarsError
+
+        try:
+            return pl.scan_parquet(path, glob=False).collect_schema().names(), True
+        except (PolarsError, OSError):  # the reader of tables says what is wrong
+            return [], True
+    head = TextFile(path).header(None)
+    return head.names, head.in_file
 
 
-def _roles(frame: polars.DataFrame, path: str, target: str | None, shape: Shape | None) -> tuple[str | None, list[str]]:
-    """The column of labels, if there is one, and those of pixels."""
-    wanted = None if shape is None else math.prod(shape)
-    if wanted is not None and frame.width not in (wanted, wanted + 1):
-        raise DataError(
-            f"{path}: expected {wanted} columns of pixels for images of {size_text(shape or ())}, and one of labels or "
-            f"none, got {frame.width} columns."
-        )
-    if wanted == frame.width and target not in frame.columns:
-        return None, frame.columns
-    named = [name for name in frame.columns if name.lower() in LABELS]
-    bare = [name for name in frame.columns if not re.search(r"\d", name)]
-    chosen = target if target in frame.columns else next(iter([*named, *bare, frame.columns[0]]))
-    if wanted is None and guessed_shape(frame.width - 1) is None:
-        return None, frame.columns
-    return chosen, [name for name in frame.columns if name != chosen]
-
-
-def _numbered(frame: polars.DataFrame, label: str | None, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The numbers of the classes of every row, and the classes as text, in the order of their values."""
-    if label is None:
-        return np.full(frame.height, -1, np.int32), ()
-    values = frame[label]
-    if values.null_count():
-        row = values.is_null().arg_max()
-        raise DataError(f"{path}: expected a label in every row, {label!r} is missing in row {row}.")
-    found = values.unique().sort().to_list()
-    place = {value: i for i, value in enumerate(found)}
-    return np.array([place[value] for value in values.to_list()], np.int32), tuple(map(str, found))
-
-
-def _pixels(frame: polars.DataFrame, columns: Sequence[str], shape: Shape, path: str) -> np.ndarray:
-    """The rows as images in [0, 1]."""
-    images = np.empty((frame.height, len(columns)), np.float32)
-    for i, name in enumerate(columns):
-        series = frame[name]
-        wrong: Any = series.is_null() if series.dtype.is_numeric() else series.is_not_null()
-        if series.dtype.is_numeric():
-            wrong = wrong | ~series.is_between(0, 255).fill_null(True)
-        if wrong.any():
-            row = wrong.arg_max()
-            raise DataError(f"{path}: {name}: expected a number from 0 to 255, got {series[row]!r} in row {row}.")
-        images[:, i] = series.to_numpy()
-    images /= 255
-    return images.reshape(-1, *shape)
+def _square(pixels: int) -> bool:
+    """Whether square images of 1 or 3 channels have so many numbers."""
+    sides = (math.isqrt(pixels // channels) ** 2 * channels for channels in (1, 3))
+    return pixels >= SMALLEST_PIXELS and pixels in sides
 
 
 # ------------------------------------------------------------------------------------------------ one encoder
@@ -420,10 +374,6 @@ def recoded(images: np.ndarray, labels: np.ndarray, given: tuple[str, ...], clas
     return Labeled(images, place[labels])
 
 
-def _chunks(images: np.ndarray, size: int = 4096) -> Any:
-    return (images[start : start + size] for start in range(0, len(images), size))
-
-
 def _listed(document: dict[str, Any], name: str, kind: type, count: int | None = None) -> tuple[Any, ...]:
     values: Any = document.get(name)
     accepted = (int, float) if kind is float else kind
@@ -431,7 +381,7 @@ def _listed(document: dict[str, Any], name: str, kind: type, count: int | None =
     if not right or (count is not None and len(values) != count):
         many = "" if count is None else f"{count} "
         _refuse(name, f"a list of {many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[kind] }", values)
-    return tuple(map(kind, values))  # type: ignore[arg-type]
+    return tuple(map(kind, values))
 
 
 def _refuse(name: str, expected: str, got: object) -> NoReturn:

@@ -10,18 +10,18 @@ import typer
 from fluxion.cli.images import (
     ImageSource,
     Shape,
-    from_table,
     image_sets,
     is_picture,
     looks_like_pixels,
     parse_size,
     read_labeled,
-    read_numbers,
     read_pictures,
+    read_rows,
     read_set,
 )
-from fluxion.cli.tables import BUILT_IN, Source, about
-from fluxion.errors import DataError, nearest
+from fluxion.cli.output import warn
+from fluxion.cli.tables import BUILT_IN, Source
+from fluxion.errors import DataError, ShapeError, nearest
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,15 @@ def read_source(
             return read_pictures(path, options.pixels)
         return read_labeled(path, options.size, options.channels, split)
     if path.exists() or path.suffix or path.name != data:
-        frame = read_numbers(path) if path.is_file() and path.suffix.lower() in (".csv", ".txt") else None
-        if frame is None:
-            frame = read_table(path)
-        if options.pixels or (not options.table and looks_like_pixels(frame, target)):
-            with about(data):
-                return from_table(frame, data, target, options.pixels)
-        return Source(path.stem, data, frame, None)
+        if path.is_file() and not options.table and (options.pixels or looks_like_pixels(path)):
+            try:
+                return read_rows(path, target, options.pixels)
+            except (DataError, ShapeError) as error:
+                if options.pixels:
+                    raise
+                no_images = error
+            warn(f"Not read as images, but as a table: {no_images}")
+        return Source(path.stem, data, read_table(path), None)
     if data in BUILT_IN:
         return Source(data, data, read_table(datasets.path(data)), BUILT_IN[data])
     if data in image_sets():

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 _ROWS = 512  # that are turned from columns to rows at a time: they fit into the cache
 
 
-def read_pixels(path: str | os.PathLike[str], *, label: str | int = 0, shape: tuple[int, ...] | None = None) -> Images:
+def read_pixels(
+    path: str | os.PathLike[str], *, label: str | int | None = 0, shape: tuple[int, ...] | None = None
+) -> Images:
     """The images and labels of a CSV, TSV or Parquet file with one image per row.
 
     Shapes: `images` (N, height, width, channels) float32 with pixels / 255 in [0, 1], `labels` (N,) int32, both NumPy.
 
     Arguments:
         path: the file, as for `read_table`; a first line of numbers is an image, any other the header.
-        label: the column of labels, whole numbers, by name or place (-1 is the last).
+        label: the column of labels, whole numbers, by name or place (-1 is the last); None if there is none, which
+            makes all labels -1.
         shape: height and width of an image, and channels where there are several; the pixels of a row are in this
             order. Without it images are square and of one channel (784 pixels are 28 x 28), or else of three.
 
@@ -48,13 +51,13 @@ def read_pixels(path: str | os.PathLike[str], *, label: str | int = 0, shape: tu
     frame = None if text is None else _quick(text)
     if frame is None:  # what is wrong with the file is said by the reader of any table
         frame = read_table(file, header=text is None or text.header(None).in_file)
-    if isinstance(label, str):
-        check_column(frame, label, f"{file}")
-    elif not -frame.width <= label < frame.width:
-        raise ArgumentError(f"{file}: expected label as the place of one of {frame.width} columns, got {label}.")
-    labels = frame[label] if isinstance(label, str) else frame.to_series(label)
-    pixels = frame.drop(labels.name)
-    _check(labels, -(2**31), 2**31 - 1, "a whole number as label", f"{file}")
+    labels = np.full(frame.height, -1, np.int32)
+    pixels = frame
+    if label is not None:
+        column = _column(frame, label, f"{file}")
+        _check(column, -(2**31), 2**31 - 1, "a whole number as label", f"{file}")
+        labels = column.cast(pl.Int32).to_numpy()
+        pixels = frame.drop(column.name)
     for column in pixels:
         _check(column, 0, 255, "a whole number from 0 to 255", f"{file}")
     shape = _shape(pixels.width, shape, f"{file}")
@@ -62,7 +65,16 @@ def read_pixels(path: str | os.PathLike[str], *, label: str | int = 0, shape: tu
     images = np.empty(columns.shape, np.float32)
     for at in range(0, len(columns), _ROWS):
         np.divide(columns[at : at + _ROWS], np.float32(255), out=images[at : at + _ROWS])
-    return Images(images.reshape(-1, *shape), labels.cast(pl.Int32).to_numpy())
+    return Images(images.reshape(-1, *shape), labels)
+
+
+def _column(frame: polars.DataFrame, label: str | int, where: str) -> polars.Series:
+    if isinstance(label, str):
+        check_column(frame, label, where)
+        return frame[label]
+    if not -frame.width <= label < frame.width:
+        raise ArgumentError(f"{where}: expected label as the place of one of {frame.width} columns, got {label}.")
+    return frame.to_series(label)
 
 
 def _quick(text: TextFile) -> polars.DataFrame | None:
