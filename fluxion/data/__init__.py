@@ -22,29 +22,38 @@ from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
 from fluxion.data.pixels import read_pixels
-from fluxion.data.splits import kfolds, splitobs
+from fluxion.data.samplers import BalancedSampler, LengthSampler, WeightedSampler, oversample, undersample
+from fluxion.data.splits import kfolds, splitobs, timeseries_kfolds
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
+from fluxion.data.views import filterobs, groupby, mapobs, slidingwindow
 
 __all__ = [
+    "BalancedSampler",
     "DataLoader",
     "ImageFolder",
+    "LengthSampler",
     "TableEncoder",
+    "WeightedSampler",
     "batch",
     "channel_statistics",
     "color_jitter",
     "cutmix",
     "cutout",
     "datasets",
+    "filterobs",
     "gaussian_noise",
     "grayscale",
+    "groupby",
     "kfolds",
+    "mapobs",
     "mixup",
     "normalize",
     "normalize_channels",
     "onecold",
     "onehot",
     "onehotbatch",
+    "oversample",
     "random_crop",
     "random_flip",
     "random_rotation",
@@ -52,6 +61,9 @@ __all__ = [
     "read_images",
     "read_pixels",
     "read_table",
+    "slidingwindow",
     "splitobs",
+    "timeseries_kfolds",
     "unbatch",
+    "undersample",
 ]

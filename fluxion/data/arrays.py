@@ -65,7 +65,7 @@ def unbatch(data: Any) -> list[Any]:
     [(np.int64(0), array([1., 0.])), (np.int64(1), array([0., 1.]))]
     """
     count = numobs(data, "unbatch")
-    parts = [part if is_array(part) else [part[i] for i in range(count)] for part in _leaves(data)]
+    parts = [part if is_array(part) else [part[i] for i in range(count)] for part in leaves(data)]
     return [_rebuild(data, iter(row)) for row in zip(*parts, strict=True)]
 
 
@@ -161,21 +161,51 @@ def getobs(data: Any, index: slice | np.ndarray, collate: Callable[[list[Any]], 
                 return part[index]
             chosen = range(*index.indices(len(part)))
         elif isinstance(part, np.ndarray):
-            return np.take(part, index, axis=0)
+            return take_rows(part, index)
         elif isinstance(part, jax.Array):
             return part[jnp.asarray(index)]
         elif is_table(part):
             return part[index]
         else:
             chosen = index  # type: ignore[assignment]
-        return (collate or batch)([part[int(i)] for i in chosen])
+        return (collate or batch)([_read(part, int(i)) for i in chosen])
 
     return map_parts(take, data)
 
 
+def take_rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """`array[index]`, by the faster way."""
+    if array.flags.c_contiguous:
+        return np.take(array, index, axis=0)
+    return array[index]  # np.take would copy the whole array first, which for overlapping windows may be enormous
+
+
+def getob(data: Any, i: int) -> Any:
+    """Observation `i`, in a container like that of `data`.
+
+    >>> import numpy as np
+    >>> getob({"x": np.arange(4), "name": list("abcd")}, 2)
+    {'x': np.int64(2), 'name': 'c'}
+    """
+    return map_parts(lambda part: _read(part, i), data)
+
+
+def _read(part: Any, i: int) -> Any:
+    try:
+        return part[i]
+    except Exception as error:
+        error.add_note(f"This came from observation {i} of the {type(part).__name__}.")
+        raise
+
+
 def map_parts(function: Callable[[Any], Any], data: Any) -> Any:
     """`function` of each array or data set in the containers of `data`, in containers of the same types."""
-    return _rebuild(data, iter([function(leaf) for leaf in _leaves(data)]))
+    return _rebuild(data, iter([function(leaf) for leaf in leaves(data)]))
+
+
+def leaves(data: Any) -> list[Any]:
+    """The arrays and data sets in the containers of `data`."""
+    return [leaf for _, leaf in _paths(data)]
 
 
 def is_table(x: Any) -> bool:
@@ -196,8 +226,12 @@ def check_whole(value: Any, name: str, low: int, high: int | None = None, what: 
 
 def permutation(count: int, *entropy: int) -> np.ndarray:
     """A random order of `count` things that depends on the numbers in `entropy` alone."""
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
-    return generator.permutation(count)
+    return generator(*entropy).permutation(count)
+
+
+def generator(*entropy: int) -> np.random.Generator:
+    """A generator of random numbers that depend on the numbers in `entropy` alone."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def _is_container(data: Any) -> bool:
@@ -217,10 +251,6 @@ def _paths(data: Any) -> list[tuple[str, Any]]:
     if not _is_container(data):
         return [("", data)]
     return [(key + path, leaf) for key, value in _items(data) for path, leaf in _paths(value)]
-
-
-def _leaves(data: Any) -> list[Any]:
-    return [leaf for _, leaf in _paths(data)]
 
 
 def _rebuild(data: Any, leaves: Any) -> Any:

@@ -61,7 +61,7 @@ def splitobs(
         spans = [slice(int(a), int(b)) for a, b in pairwise(cuts)]
         parts = [order[span] for span in spans]
     else:
-        groups = _groups(stratified, order, "splitobs")
+        groups = class_members(stratified, order, "splitobs", "stratified")
         members: list[list[np.ndarray]] = [[] for _ in shares]
         for group, sizes in zip(groups, _apportion([len(group) for group in groups], shares), strict=True):
             for k, piece in enumerate(np.split(group, np.cumsum(sizes)[:-1])):
@@ -116,7 +116,7 @@ def kfolds(
         sizes = [count // k + (1 if i < count % k else 0) for i in range(k)]
         fold[order] = np.repeat(np.arange(k), sizes)
     else:
-        groups = _groups(stratified, order, "kfolds")
+        groups = class_members(stratified, order, "kfolds", "stratified")
         small = min(groups, key=len)
         if len(small) < k:
             label = np.asarray(stratified)[small[0]]
@@ -125,6 +125,55 @@ def kfolds(
         fold[np.concatenate(groups)] = np.arange(count) % k
     pairs = [(order[fold[order] != i], order[fold[order] == i]) for i in range(k)]
     return pairs if whole else [(subset(data, train), subset(data, held)) for train, held in pairs]
+
+
+def timeseries_kfolds(data: Any, k: int = 5, *, gap: int = 0, max_train: int | None = None) -> list[tuple[Any, Any]]:
+    """The k pairs of training and validation parts of a series in time: each trains on the past of what it validates.
+
+    With `size = N // (k + 1)`, validation part `i` (of 0 ... k - 1) begins at `start = N - (k - i) * size` and has
+    `size` observations; its training part is all of `data[: start - gap]`, or the last `max_train` of it.
+
+    Shapes: `(N, ...)` -> k times `(start - gap, ...), (size, ...)`.
+
+    Arguments:
+        data: data as for `splitobs`, in the order of time, or an int N: then the parts are arrays of indices.
+        k: the number of folds.
+        gap: observations left out between training and validation, such as those whose target lies in the future.
+        max_train: the most observations to train on; all there are by default.
+
+    Errors: `ArgumentError` for bad options, `DataError` where the first part would have nothing to train on.
+
+    Matches scikit-learn's `TimeSeriesSplit`.
+
+    >>> import fluxion as fx
+    >>> for train, validation in fx.timeseries_kfolds(7, 3):
+    ...     print(train, validation)
+    [0 1 2 3] [4]
+    [0 1 2 3 4] [5]
+    [0 1 2 3 4 5] [6]
+    """
+    whole = isinstance(data, int | np.integer)
+    name = "timeseries_kfolds"
+    count = check_whole(data, f"{name}: data", 2, what="a number of observations") if whole else numobs(data, name)
+    k = check_whole(k, f"{name}: k", 2, what="a number of folds")
+    gap = check_whole(gap, f"{name}: gap", 0)
+    if max_train is not None:
+        max_train = check_whole(max_train, f"{name}: max_train", 1)
+    size = count // (k + 1)
+    if size == 0 or count - k * size - gap < 1:
+        raise DataError(
+            f"{name}: expected enough observations for {k} folds with a gap of {gap}, got {count}. "
+            "Use a smaller k or gap."
+        )
+    pairs = []
+    for start in range(count - k * size, count, size):
+        end = start - gap
+        train = slice(0 if max_train is None else max(0, end - max_train), end)
+        pairs.append((train, slice(start, start + size)))
+    indices = np.arange(count)
+    if whole:
+        return [(indices[train], indices[held]) for train, held in pairs]
+    return [(subset(data, train), subset(data, held)) for train, held in pairs]
 
 
 class Subset:
@@ -202,18 +251,25 @@ def _apportion(sizes: Sequence[int], shares: list[float]) -> Iterator[list[int]]
         yield [int(number) for number in given]
 
 
-def _groups(labels: Any, order: np.ndarray, name: str) -> list[np.ndarray]:
-    """The indices of each class, in the order of `order`; classes are sorted."""
+def class_members(labels: Any, order: np.ndarray | int | None, name: str, what: str) -> list[np.ndarray]:
+    """The indices of each class; classes are sorted.
+
+    `order` is the order within a class, or the number of observations; `name` and `what` stand in errors.
+    """
     labels = np.asarray(labels.to_list() if hasattr(labels, "to_list") else labels)
     if labels.dtype.kind == "O":
         labels = np.asarray(labels.tolist())
-    if labels.shape != order.shape:
+    if order is None:
+        order = np.arange(labels.size)
+    elif isinstance(order, int):
+        order = np.arange(order)
+    if labels.shape != order.shape or len(order) == 0:
         raise ShapeError(
-            f"{name}: expected stratified to hold one label for each of {len(order)} observations, "
+            f"{name}: expected {what} to hold one label for each of {len(order)} observations, "
             f"got shape {labels.shape}."
         )
     if labels.dtype.kind == "O":
-        raise DTypeError(f"{name}: expected stratified as numbers or strings of one type, got mixed or missing values.")
+        raise DTypeError(f"{name}: expected {what} as numbers or strings of one type, got mixed or missing values.")
     if labels.dtype.kind == "f" and np.isnan(labels).any():
         raise DataError(
             f"{name}: expected a label for every observation, got NaN at index {np.isnan(labels).argmax()}."

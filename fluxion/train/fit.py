@@ -9,7 +9,7 @@ It takes the same compiled step as `train`, in the same order, and gives the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -284,7 +284,7 @@ def _infer_sizes(model: Any, batches: Iterable[Any]) -> None:
     if first_unsized(scan(model)) is None:
         return
     if isinstance(batches, DataLoader):
-        first = next(batches.batches(0), None)
+        first = batches.example()
     elif isinstance(batches, Sequence):
         first = batches[0] if batches else None
     else:
@@ -310,4 +310,8 @@ def _learning_rate(opt: Optimizer) -> float | None:
 
 
 def _length(batches: Iterable[Any]) -> int | None:
-    return len(batches) if isinstance(batches, Sized) else None
+    """The number of batches, where it is known."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None

@@ -65,7 +65,7 @@ def feed(data: Iterable[Any]) -> Iterator[Any]:
 
 def in_blocks(data: Any) -> TypeGuard[DataLoader]:
     """Whether `data` are a loader over plain arrays."""
-    return type(data) is DataLoader and data.collate is None and all(map(_is_plain, jax.tree.leaves(data.data)))
+    return type(data) is DataLoader and data.only_slices and all(map(_is_plain, jax.tree.leaves(data.data)))
 
 
 def _is_listed(data: Any) -> TypeGuard[Sequence[Any]]:
@@ -96,7 +96,7 @@ def _blocks(loader: DataLoader) -> Iterator[Any]:
         return
     epoch = loader.epoch
     loader.epoch = epoch + 1
-    order = loader.indices(epoch) if loader.shuffle else None
+    order = None if loader.in_order else loader.indices(epoch)
     whole = loader.count // size
     capacity = _power_of_two(room)
 
@@ -121,7 +121,7 @@ def epochs_block(loader: DataLoader, epochs: int, capacity: int) -> Block:
     first, period, size = loader.epoch, len(loader), min(loader.batch_size, loader.count)
     used = loader.count if loader.partial else period * size
     index: Any = slice(0, used)
-    if loader.shuffle or epochs > 1:
+    if not loader.in_order or epochs > 1:
         index = np.concatenate([loader.indices(epoch)[:used] for epoch in range(first, first + epochs)])
     capacity = _power_of_two(capacity)
     data = _gathered(loader.data, index, capacity * size)
@@ -202,7 +202,10 @@ def _rows(part: Any, index: Any, length: int) -> Any:
             return jnp.take(part, np.pad(index, (0, length - len(index))), axis=0)
         part = np.asarray(part)  # the same memory
     rows = np.empty((length, *part.shape[1:]), part.dtype)
-    np.take(part, index, axis=0, out=rows[: len(index)], mode="clip")  # in range, and so written without a copy
+    if part.flags.c_contiguous:
+        np.take(part, index, axis=0, out=rows[: len(index)], mode="clip")  # in range, and so written without a copy
+    else:
+        rows[: len(index)] = part[index]  # np.take would copy the whole of it first
     rows[len(index) :] = 0
     return rows
 

@@ -162,7 +162,7 @@ def test_repr(data, options, text):
         ([], {}, fx.DataError, "at least one observation, got none"),
         ("abc", {}, fx.DTypeError, "^DataLoader: expected an array"),
         (1.5, {}, fx.DTypeError, "^DataLoader: expected an array"),
-        (iter([1]), {}, fx.DTypeError, "Make a list of it first"),
+        ((iter([1]), [1]), {}, fx.DTypeError, "Make a list of it first"),
         (np.ones(3), {"batch_size": 0}, fx.ArgumentError, "batch_size: expected a whole number of at least 1, got 0"),
         (np.ones(3), {"batch_size": 2.0}, fx.DTypeError, r"batch_size: expected a whole number, got 2.0 of type float"),
         (np.ones(3), {"batch_size": True}, fx.DTypeError, "got True"),
