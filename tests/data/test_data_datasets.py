@@ -1,15 +1,17 @@
 import gzip
 import hashlib
+import io
 import lzma
 import struct
-import zlib
+import tarfile
 
 import numpy as np
 import pytest
 
 import fluxion as fx
-from fluxion.data import imagefiles
-from fluxion.data.imagefiles import read_cifar, read_idx
+from fluxion.data import datasets
+from fluxion.data.catalogue import CATALOGUE
+from fluxion.data.cifar import Records
 
 
 def idx(shape, body, magic=b"\x00\x00\x08"):
@@ -71,10 +73,14 @@ def test_mnist_is_read_from_the_folder(tmp_path, monkeypatch):
     fashion = fx.datasets.fashion_mnist()
     np.testing.assert_allclose(fashion.images + x, 1, rtol=1e-6)
     assert fashion.classes[fashion.labels[0]] == "trouser"
-    with pytest.raises(fx.DataError, match=r"expected train-images-idx3-ubyte.gz in .*mnist, there is none"):
+    with pytest.raises(
+        fx.DataError, match=r"expected train-images-idx3-ubyte.gz or train-images-.* in .*mnist, there is"
+    ):
         fx.datasets.mnist()
     monkeypatch.delenv("FLUXION_DATA")
-    with pytest.raises(fx.DataError, match="FLUXION_DATA to name a folder with mnist/train-images"):
+    with pytest.raises(
+        fx.DataError, match="in FLUXION_DATA/mnist, there is none, and it is not downloaded, because FLUXION_CACHE"
+    ):
         fx.datasets.mnist()
     with pytest.raises(fx.ArgumentError, match='expected split "train" or "test", got 3'):
         fx.datasets.mnist(3)
@@ -83,8 +89,8 @@ def test_mnist_is_read_from_the_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 28, 27)), np.zeros(2), r"images of shape \(N, 28, 28\), got \(2, 28, 27\)"),
-        (np.zeros((2, 28, 28)), np.zeros(3), r"one label for each of 2 images, got shape \(3,\)"),
+        (np.zeros((2, 28, 27)), np.zeros(2), r"images of shape \(N, 28, 28\), got uint8 of shape \(2, 28, 27\)"),
+        (np.zeros((2, 28, 28)), np.zeros(3), r"one label for each of 2 images, got uint8 of shape \(3,\)"),
         (np.zeros((2, 28, 28)), np.array([1, 10]), "at byte 9 .*: expected labels 0 to 9, got 10"),
     ],
 )
@@ -93,45 +99,6 @@ def test_mnist_files_that_do_not_fit(tmp_path, monkeypatch, images, labels, mess
     monkeypatch.setenv("FLUXION_DATA", str(tmp_path))
     with pytest.raises(fx.FileFormatError, match=message):
         fx.datasets.mnist("test")
-
-
-GOOD = idx((2, 3), bytes(range(6)))
-
-
-@pytest.mark.parametrize(
-    ("packed", "message"),
-    [
-        (gzip.compress(GOOD)[:-12], "at byte .*: not a whole gzip file"),
-        (gzip.compress(GOOD)[:-8] + bytes(8), "not a whole gzip file .*CRC"),
-        (gzip.compress(GOOD) + b"garbage", "not a whole gzip file"),
-        (b"garbage", "at byte 0 .*: not a whole gzip file"),
-        (b"", "at byte 0 .*: the file ends where 4 more bytes should be"),
-        (gzip.compress(GOOD[:-2]), "at byte 16 .*: the file ends where 2 more bytes should be"),
-        (gzip.compress(GOOD + b"x"), "at byte 18 .*: the file goes on after"),
-        (gzip.compress(GOOD[:6]), "at byte 6 .*: the file ends where 6 more"),
-        (gzip.compress(idx((2,), b"ab", b"\x00\x00\x0d")), "at byte 0 .*expected an IDX header .* got 00 00 0d 01"),
-        (gzip.compress(idx((1,) * 5, b"a")), "1 to 4 axes, got 00 00 08 05"),
-        (gzip.compress(idx((2**32 - 1,) * 4, b"")), "at byte 4 .*more than .* bytes can unpack to"),
-        (gzip.compress(idx((2**31,), b"abc")), "2147483648 bytes, more than"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",  # the bytes hold the time of their packing
-)
-def test_damaged_idx_files(tmp_path, packed, message):
-    file = tmp_path / "a.gz"
-    file.write_bytes(packed)
-    with pytest.raises(fx.FileFormatError, match=message) as caught:
-        read_idx(file)
-    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_idx_files(tmp_path):
-    file = tmp_path / "a.gz"
-    file.write_bytes(gzip.compress(GOOD))
-    np.testing.assert_array_equal(read_idx(file), [[0, 1, 2], [3, 4, 5]])
-    file.write_bytes(gzip.compress(idx((0, 28, 28), b"")))
-    assert read_idx(file).shape == (0, 28, 28)
-    with pytest.raises(fx.DataError, match="there is none"):
-        read_idx(tmp_path / "b.gz")
 
 
 def test_real_mnist(shared_data, monkeypatch):
@@ -151,7 +118,9 @@ def test_real_mnist(shared_data, monkeypatch):
 @pytest.fixture
 def short_batches(monkeypatch):
     """Batches of 4 images in the place of 10000."""
-    monkeypatch.setattr(imagefiles, "CIFAR_IMAGES", 4)
+    for files in datasets._CIFAR10.values():
+        for name in files:
+            monkeypatch.setitem(files, name, Records(4, (10,)))
 
 
 def cifar(start=0, labels=(3, 0, 9, 1)):
@@ -184,77 +153,49 @@ def test_cifar_is_read_in_the_order_of_the_files(tmp_path, monkeypatch, short_ba
     assert fx.datasets.cifar10("test").images[0, 0, 0].tolist() == (np.float32([99, 149, 199]) / 255).tolist()
     (folder / "data_batch_3.bin.xz").unlink()
     with pytest.raises(
-        fx.DataError, match=r"expected data_batch_3.bin or data_batch_3.bin.xz in .*-bin, there is none"
+        fx.DataError,
+        match=r"datasets.cifar10: expected cifar-10-binary.tar.gz or cifar-10-batches-bin/data_batch_3.bin in "
+        r".*cifar-10, there is none, and it is not downloaded, because FLUXION_CACHE is off. Put it there, or set ",
     ):
         fx.datasets.cifar10()
-    monkeypatch.delenv("FLUXION_DATA")
-    with pytest.raises(fx.DataError, match=r"name a folder with cifar-10/cifar-10-batches-bin/data_batch_1.bin; it is"):
-        fx.datasets.cifar10()
 
 
-BATCH = cifar()
-PACKED = lzma.compress(BATCH)
-FLIPPED = PACKED[:-40] + bytes([PACKED[-40] ^ 1]) + PACKED[-39:]
+def test_cifar_in_its_archive(tmp_path, monkeypatch, short_batches):
+    monkeypatch.setenv("FLUXION_DATA", str(tmp_path))
+    (tmp_path / "cifar-10").mkdir()
+    with tarfile.open(tmp_path / "cifar-10" / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        for i, name in enumerate(["test_batch", *(f"data_batch_{i}" for i in range(5, 0, -1))]):
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            info.size = len(cifar())
+            tar.addfile(info, io.BytesIO(cifar(10 * i)))
+    x, y = fx.datasets.cifar10()
+    assert x.shape == (20, 32, 32, 3) and y.tolist() == [3, 0, 9, 1] * 5
+    assert (x[::4, 0, 0, 0] * 255).round().tolist() == [50, 40, 30, 20, 10]
+    assert fx.datasets.cifar10("test").images[0, 0, 0, 0] == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("a.bin", BATCH[:-1], "at byte 12291: expected 12292 bytes, 4 records of 3073, got 12291"),
-        ("a.bin", BATCH + b"x", "at byte 12292: expected 12292 bytes, .* got 12293"),
-        ("a.bin", b"", "at byte 0: expected 12292 bytes"),
-        ("a.bin", cifar(labels=(3, 0, 10, 1)), "at byte 6146: expected a label 0 to 9, got 10 for image 2"),
-        ("a.bin.xz", lzma.compress(cifar(labels=(3, 0, 1, 255))), "at byte 9219 of the unpacked.* 255 for image 3"),
-        ("a.bin.xz", lzma.compress(BATCH[:-3073]), "at byte 9219 .*: expected 12292 bytes, .* got 9219"),
-        ("a.bin.xz", lzma.compress(BATCH + b"x"), "at byte 12292 .*: expected 12292 bytes, the file unpacks to more"),
-        ("a.bin.xz", PACKED[:-12], "the xz file ends too early"),
-        ("a.bin.xz", PACKED[:100], "the xz file ends too early"),
-        ("a.bin.xz", b"", "at byte 0 .*: the xz file ends too early"),
-        ("a.bin.xz", BATCH, "at byte 0 .*: not a whole xz file"),
-        ("a.bin.xz", FLIPPED, "at byte .*: not a whole xz file .*[Cc]orrupt"),
-        ("a.bin.xz", PACKED + b"x", "goes on after the end of its xz stream"),
-        ("a.bin.xz", PACKED + PACKED, "goes on after the end of its xz stream"),
-        ("a.bin.xz", lzma.compress(BATCH, lzma.FORMAT_ALONE), "not a whole xz file"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_damaged_cifar_files(tmp_path, short_batches, name, data, message):
-    file = tmp_path / name
-    file.write_bytes(data)
-    with pytest.raises(fx.FileFormatError, match=message) as caught:
-        read_cifar(file)
-    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_cifar_file_that_unpacks_to_much_is_not_unpacked(tmp_path, monkeypatch, short_batches):
-    unpacked = []
-
-    class Watched:
-        def __init__(self, *args, **options):
-            self.decoder = decoder(*args, **options)
-
-        def __getattr__(self, name):
-            return getattr(self.decoder, name)
-
-        def decompress(self, data, limit):
-            unpacked.append(self.decoder.decompress(data, limit))
-            return unpacked[-1]
-
-    decoder = lzma.LZMADecompressor
-    monkeypatch.setattr(lzma, "LZMADecompressor", Watched)
-    bomb = tmp_path / "bomb.bin.xz"
-    bomb.write_bytes(lzma.compress(bytes(50_000_000)))
-    with pytest.raises(fx.FileFormatError, match="expected 12292 bytes, the file unpacks to more"):
-        read_cifar(bomb)
-    assert sum(map(len, unpacked)) == 12293
-    # A header that asks for a gigabyte of memory, which a decoder takes before it has seen anything.
-    packed = bytearray(lzma.compress(BATCH, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}]))
-    assert packed[16] == 16  # the size of the dictionary, in the coding of xz; 36 is 1 GiB
-    packed[16] = 36
-    packed[20:24] = struct.pack("<I", zlib.crc32(packed[12:20]))
-    bomb.write_bytes(packed)
-    with pytest.raises(fx.FileFormatError, match=r"not a whole xz file .*[Mm]emory"):
-        read_cifar(bomb)
+def test_cifar100_has_fine_and_coarse_labels(tmp_path, monkeypatch):
+    for files in datasets._CIFAR100.values():
+        for name in files:
+            monkeypatch.setitem(files, name, Records(4, (20, 100)))
+    folder = tmp_path / "cifar-100" / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    records = np.frombuffer(cifar(labels=(19, 0, 7, 3)), np.uint8).reshape(4, 3073)
+    fine = np.array([99, 0, 50, 7], np.uint8)
+    whole = np.hstack([records[:, :1], fine[:, None], records[:, 1:]])
+    (folder / "train.bin").write_bytes(whole.tobytes())
+    (folder / "test.bin.gz").write_bytes(gzip.compress(whole.tobytes()))
+    monkeypatch.setenv("FLUXION_DATA", str(tmp_path))
+    data, coarse = fx.datasets.cifar100(), fx.datasets.cifar100("test", labels="coarse")
+    assert data.labels.tolist() == [99, 0, 50, 7] and data.classes[50] == "mouse" and data.classes[99] == "worm"
+    assert coarse.labels.tolist() == [19, 0, 7, 3] and coarse.classes[19] == "vehicles 2"
+    assert len(data.classes) == 100 and len(coarse.classes) == 20 and data.labels.dtype == np.int32
+    assert data.images[0, 0, 0].tolist() == (np.float32([0, 50, 100]) / 255).tolist()
+    np.testing.assert_array_equal(data.images, coarse.images)
+    whole[2, 1] = 100
+    (folder / "train.bin").write_bytes(whole.tobytes())
+    with pytest.raises(fx.FileFormatError, match="at byte 6149: expected a label 0 to 99, got 100 for image 2"):
+        fx.datasets.cifar100()
 
 
 def test_real_cifar(shared_data, monkeypatch):
@@ -314,3 +255,47 @@ def test_real_tinyshakespeare(shared_data, monkeypatch):
     # "length of dataset in characters: 1,115,394", and "vocab size: 65", of Karpathy's nanoGPT.
     assert (len(text), len(set(text))) == (1_115_394, 65)
     assert "".join(sorted(set(text))) == "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+# Names and tables
+
+
+def test_first_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLUXION_DATA", str(tmp_path))
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "names.txt").write_text("emma\nolivia")
+    assert fx.datasets.first_names() == ["emma", "olivia"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "column", "total", "missing"),
+    [  # totals that awk gives for the same files
+        ("titanic", (891, 12), "Survived", 342, 866),
+        ("penguins", (344, 8), "body_mass_g", 1437000, 19),
+        ("boston_housing", (506, 14), "MEDV", 11401.6, 0),
+        ("auto_mpg", (398, 9), "mpg", 9358.8, 6),
+        ("airline_passengers", (144, 2), "Passengers", 40363, 0),
+        ("sunspots", (2820, 2), "Sunspots", 144570.0, 0),
+        ("daily_min_temperatures", (3650, 2), "Temp", 40798.8, 0),
+    ],
+)
+def test_real_tables(shared_data, monkeypatch, name, shape, column, total, missing):
+    monkeypatch.setenv("FLUXION_DATA", str(shared_data))
+    table = getattr(fx.datasets, name)()
+    assert table.shape == shape and abs(table[column].sum() - total) < 0.01
+    assert sum(table.null_count().row(0)) == missing
+    assert fx.datasets.path(name).read_text().count("\n") >= shape[0]
+
+
+def test_the_files_are_those_of_the_catalogue(shared_data):
+    """The checksums that a download must have are those of the files that were published."""
+    compared = 0
+    for entry in CATALOGUE.values():
+        for file in entry.files:
+            path = shared_data / entry.folder / file.name
+            if path.is_file():
+                compared += 1
+                assert path.stat().st_size == file.size
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+                assert all(place.startswith("http") and place.endswith("/") for place in file.places)
+    assert compared >= 17 or not (shared_data / "mnist").is_dir()
