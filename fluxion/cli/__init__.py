@@ -1,5 +1,6 @@
-"""The command `fluxion`: train, evaluate and use a model of a table from a shell.
+"""The command `fluxion`: look at data, train a model of a table or of images, evaluate and use it, from a shell.
 
+    fluxion inspect passengers.csv --target Survived
     fluxion train iris
     fluxion train passengers.csv --target Survived --epochs 50
     fluxion predict runs/passengers-1 new.csv
@@ -16,6 +17,7 @@ import typer
 
 from fluxion.cli.evaluate import evaluate as evaluate_command
 from fluxion.cli.info import info as info_command
+from fluxion.cli.inspect import inspect as inspect_command
 from fluxion.cli.predict import predict as predict_command
 from fluxion.cli.train import train as train_command
 
@@ -27,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("inspect")(inspect_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("predict")(predict_command)
@@ -47,7 +50,7 @@ def _fluxion(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Train a neural network on a table, and use it.
+    """Train a neural network on a table or on images, and use it.
 
     Start with: fluxion train iris
     """

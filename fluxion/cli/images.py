@@ -322,7 +322,7 @@ def read_rows(path: Path, target: str | None, shape: Shape | None) -> ImageSourc
     if labeled:
         named = [name for name in names if name.lower() in LABELS]
         bare = [name for name in names if not re.search(r"\d", name)]
-        column = target if target in names else (*named, *bare, 0)[0]
+        column = target if target in names else next(iter([*named, *bare]), 0)
     images, labels = read_pixels(path, label=column, shape=shape)
     found = np.unique(labels)
     classes = tuple(map(str, found.tolist())) if labeled else ()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+LEAST = 14  # characters to which a text in a table is cut at most
 JSON = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, the rest to stderr.")]
 
 
@@ -114,17 +115,41 @@ def warn(text: str) -> None:
     _say(sys.stderr, " ".join(text.splitlines()), 0)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
-    """A table on standard output; all columns but the first hold numbers, to the right, unless told otherwise."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True, texts: Sequence[str] = ()
+) -> None:
+    """A table on standard output; all columns but the first hold numbers, to the right, unless told otherwise.
+
+    The columns `texts` hold text, of which the longest is cut where a line is too short for the table.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[clean(cell) for cell in row] for row in [header, *rows]]
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    flexible = [i for i, name in enumerate(header) if name in texts and sizes[i] > LEAST]
+    while flexible and sum(sizes) + 2 * (len(sizes) - 1) > width():
+        longest = max(flexible, key=lambda i: sizes[i])
+        sizes[longest] -= 1
+        flexible = [i for i in flexible if sizes[i] > LEAST]
+    cells = [[cut(cell, size) for cell, size in zip(row, sizes, strict=True)] for row in cells]
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for i, name in enumerate(header):
-        grid.add_column(Text(clean(name)), justify="right" if i and numbers else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(clean(cell)) for cell in row))
+    for i, name in enumerate(cells[0]):
+        left = i == 0 or not numbers or header[i] in texts
+        grid.add_column(Text(name), justify="left" if left else "right", overflow="fold")
+    for row in cells[1:]:
+        grid.add_row(*map(Text, row))
     _console(sys.stdout).print(grid)
+
+
+def cut(text: str, size: int) -> str:
+    """`text` in at most so many characters.
+
+    >>> from fluxion.cli.output import cut
+    >>> cut("abc", 3), cut("abcdef", 3)
+    ('abc', 'ab…')
+    """
+    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 def width() -> int:
@@ -144,7 +169,7 @@ def clean(text: str) -> str:
 
 def _say(stream: TextIO, text: str, indent: int) -> None:
     text = clean(text)
-    if not stream.isatty():
+    if not stream.isatty() or not text:
         print(" " * indent + text, file=stream, flush=True)
         return
     from rich.padding import Padding

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from fluxion.data.tables import TableEncoder
 
-BUILT_IN = {"iris": "species"}  # the sets that are tables, and what they are made to predict
+# The sets that are tables, and what most predict from them.
+BUILT_IN = {
+    "iris": "species",
+    "penguins": "species",
+    "titanic": "Survived",
+    "boston_housing": "MEDV",
+    "auto_mpg": "mpg",
+    "airline_passengers": None,
+    "sunspots": None,
+    "daily_min_temperatures": None,
+}
 
 
 class Source(NamedTuple):
