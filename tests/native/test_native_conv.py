@@ -71,7 +71,7 @@ pads = st.tuples(st.integers(-1, 3), st.integers(-1, 3))
 
 
 @needs_library
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     st.sampled_from([0, 1, 2, 3, 17]),
     st.tuples(sizes, sizes),
