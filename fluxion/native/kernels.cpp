@@ -9,18 +9,12 @@
 // The work is cut by shapes alone, never by the number of threads: a result is the same to the bit on any number.
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
 
 #include "memory.h"
 #include "parallel.h"
-
-#if !(defined(__x86_64__) && defined(__GNUC__))
-#error "written for x86-64 and the vector extensions of GCC and Clang"
-#endif
-#include <immintrin.h>
 
 namespace ffi = xla::ffi;
 
@@ -45,68 +39,18 @@ struct Part {
 };
 constexpr int64_t PART = 8192;  // floats of the weight in a part
 
-namespace avx512 {
-#define TARGET __attribute__((target("avx512f")))
-#define INLINE TARGET __attribute__((always_inline)) static inline
-using Vector = __m512;
-using Mask = __mmask16;
-constexpr int LANES = 16, WIDEST = 4;
-constexpr int tile_height(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6; }
-static Mask first(int count) { return static_cast<Mask>((1u << count) - 1); }
-INLINE Vector zero() { return _mm512_setzero_ps(); }
-INLINE Vector spread(float value) { return _mm512_set1_ps(value); }
-INLINE Vector load(const float* p) { return _mm512_loadu_ps(p); }
-INLINE Vector load_part(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
-INLINE void store(float* p, Vector value) { _mm512_storeu_ps(p, value); }
-INLINE void store_part(float* p, Vector value, Mask mask) { _mm512_mask_storeu_ps(p, mask, value); }
-INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE Vector largest(Vector a, Vector b) { return _mm512_max_ps(a, b); }
-#include "tiles.h"
-#undef INLINE
-#undef TARGET
-}  // namespace avx512
+}  // namespace fluxion
 
-namespace avx2 {
-#define TARGET __attribute__((target("avx2,fma")))
-#define INLINE TARGET __attribute__((always_inline)) static inline
-using Vector = __m256;
-using Mask = const int32_t*;
-constexpr int LANES = 8, WIDEST = 2;
-constexpr int tile_height(int vectors) { return vectors == 1 ? 12 : 6; }
-static Mask first(int count) {
-  static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-  return bits + 8 - count;
-}
-INLINE __m256i wide(Mask mask) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask)); }
-INLINE Vector zero() { return _mm256_setzero_ps(); }
-INLINE Vector spread(float value) { return _mm256_set1_ps(value); }
-INLINE Vector load(const float* p) { return _mm256_loadu_ps(p); }
-INLINE Vector load_part(const float* p, Mask mask) { return _mm256_maskload_ps(p, wide(mask)); }
-INLINE void store(float* p, Vector value) { _mm256_storeu_ps(p, value); }
-INLINE void store_part(float* p, Vector value, Mask mask) { _mm256_maskstore_ps(p, wide(mask), value); }
-INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
-INLINE Vector largest(Vector a, Vector b) { return _mm256_max_ps(a, b); }
-#include "tiles.h"
-#undef INLINE
-#undef TARGET
-}  // namespace avx2
+#define LOOPS "tiles.h"
+#include "vectors.h"
 
-// The instruction set of this processor, chosen once. FLUXION_NATIVE=avx2 asks for the narrower one.
+namespace fluxion {
+
+// The loops of this processor.
 struct Processor {
-  const char* name = "";
-  void (*forward)(const Plane&, const float*, const float*, float*, int64_t, int64_t) = nullptr;
-  void (*weight)(const Plane&, const float*, float*, const float*, int64_t, int64_t) = nullptr;
-
-  Processor() {
-    __builtin_cpu_init();
-    const char* asked = std::getenv("FLUXION_NATIVE");
-    const bool narrow = asked && std::string(asked) == "avx2";
-    if (!narrow && __builtin_cpu_supports("avx512f")) {
-      name = "AVX-512", forward = avx512::forward_plane, weight = avx512::weight_plane;
-    } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      name = "AVX2", forward = avx2::forward_plane, weight = avx2::weight_plane;
-    }
-  }
+  const char* name = chosen("AVX-512", "AVX2");
+  decltype(&avx2::forward_plane) forward = chosen(avx512::forward_plane, avx2::forward_plane);
+  decltype(&avx2::weight_plane) weight = chosen(avx512::weight_plane, avx2::weight_plane);
 };
 static const Processor processor;
 
@@ -426,4 +370,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fluxion_conv_weight_gradient, fluxion::weight_grad
                               FLUXION_CONVOLUTION(FLUXION_ARRAYS()));
 
 // The instruction set in use, or an empty text where this processor has none that fits.
-extern "C" const char* fluxion_processor() { return fluxion::processor.name; }
+extern "C" const char* fluxion_processor() { return fluxion::processor.name ? fluxion::processor.name : ""; }

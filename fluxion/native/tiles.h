@@ -1,12 +1,14 @@
 // The inner loops of a convolution, written once and compiled for each instruction set.
 //
-// kernels.cpp includes this file inside a namespace that defines TARGET (the function attribute naming the instruction
-// set), Vector, Mask, LANES, WIDEST (vectors of channels held at once), tile_height(vectors), and zero, spread, first,
-// load, load_part, store, store_part, multiply_add, and largest, where NaN in the second argument passes. There is no
-// include guard on purpose.
+// vectors.h includes this file for kernels.cpp.
 //
 // A tile keeps its results in registers: WIDEST vectors of channels wide and as many rows high as registers allow.
 // Only the last vector of a row of channels is read and written under a mask, so nothing beside an array is touched.
+
+constexpr int WIDEST = LANES == 16 ? 4 : 2;
+constexpr int tile_height(int vectors) {
+  return LANES == 16 ? (vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6) : vectors == 1 ? 12 : 6;
+}
 
 // y[m][channels] = sum over r, t of x[m * pixel + r * row + t] * w[r * taps + t][channels], for a part of the r and t:
 // the first part starts from the bias, the others add to y, the last one applies relu if it is asked for.
@@ -48,7 +50,7 @@ TARGET static void forward_tile(const Plane& p, const Part& part, const float* x
 #pragma GCC unroll 16
     for (int m = 0; m < ROWS; m++)
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; v++) sum[m][v] = largest(zero(), sum[m][v]);
+      for (int v = 0; v < VECTORS; v++) sum[m][v] = maximum(zero(), sum[m][v]);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < ROWS; m++, y += p.y_pixel) {
