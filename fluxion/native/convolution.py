@@ -59,6 +59,20 @@ def convolution(
     return biased.bind(x, weight, bias, relu=relu, **options)
 
 
+def transposed(
+    y: Float[Array, "n rows columns out"],
+    weight: Float[Array, "down right in_of_group out"],
+    stride: Stride,
+    padding: Ends,
+    cells: tuple[int, ...],
+    dilation: Stride = (1, 1),
+    groups: int = 1,
+) -> Float[Array, "n height width in"]:
+    """The transpose of `convolution` by its `x`, of so many cells along each axis."""
+    shape = (y.shape[0], *cells, weight.shape[2] * groups)
+    return input_gradient.bind(y, weight, stride=stride, padding=padding, dilation=dilation, groups=groups, shape=shape)
+
+
 def _xla_forward(
     x: Any, w: Any, *, stride: Stride, padding: Ends, dilation: Stride, groups: int, shape: tuple[int, ...]
 ) -> Any:

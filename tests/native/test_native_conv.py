@@ -166,8 +166,7 @@ def test_groups_and_dilation_at_any_size(n, size, channels, kernel, steps, paddi
     groups, group_in, group_out = (groups * group_in, 1, 1) if depthwise else (groups, group_in, group_out)
     stride, dilation = zip(*steps, strict=True)
     room = [
-        s + low + high - (k - 1) * d - 1
-        for s, (low, high), k, d in zip(size, padding, kernel, dilation, strict=True)
+        s + low + high - (k - 1) * d - 1 for s, (low, high), k, d in zip(size, padding, kernel, dilation, strict=True)
     ]
     if min(room) < 0 or min(s + min(low, 0) + min(high, 0) for s, (low, high) in zip(size, padding, strict=True)) < 1:
         return
@@ -362,13 +361,38 @@ def test_conv_takes_it_where_it_applies():
     image, weight = normal(1, 8, 8, 4), normal(3, 3, 4, 6, seed=1)
     assert "fluxion_conv_forward" in primitives(image, weight, padding="same", stride=2)
     assert "fluxion_conv_forward" in primitives(normal(1, 8, 4), normal(3, 4, 6))
+    assert "fluxion_conv_forward" in primitives(image, normal(3, 3, 2, 6), groups=2, dilation=2)
+    assert "fluxion_conv_input_gradient" in str(jax.make_jaxpr(fx.conv_transpose)(image, normal(2, 2, 6, 4)))
     for arguments, options in [
-        ((image, weight), {"dilation": 2}),
-        ((image, normal(3, 3, 2, 6)), {"groups": 2}),
+        ((image, weight), {"dilation": 2, "stride": 2}),
         ((image.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)), {}),
         ((normal(1, 4, 4, 4, 2), normal(2, 2, 2, 2, 2)), {}),
     ]:
         assert "conv_general_dilated" in primitives(*arguments, **options)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("size", "kernel", "groups", "options"),
+    [
+        ((5, 4), (3, 2), 1, {"stride": (2, 3), "padding": 1, "output_padding": (1, 2)}),
+        ((3, 6), (2, 3), 2, {"stride": (1, 2), "dilation": (3, 1), "output_padding": (2, 0)}),
+        ((4, 4), (3, 3), 6, {"stride": 2, "padding": 1, "output_padding": 1}),
+        ((7,), (4,), 3, {"stride": 2, "padding": 2}),
+        ((3,), (2,), 1, {"stride": 5}),  # cells that no window reaches
+    ],
+)
+def test_transposed(size, kernel, groups, options):
+    x, weight = normal(2, *size, 6), normal(*kernel, 12 // groups, 6, seed=1)
+    y, back = jax.vjp(lambda x, w: fx.conv_transpose(x, w, groups=groups, **options), x, weight)
+    g = normal(*y.shape, seed=2)
+    there, kernels = (torch.tensor(np.asarray(a, np.float64), requires_grad=True) for a in (x, weight))
+    transpose = torch.nn.functional.conv_transpose1d if len(size) == 1 else torch.nn.functional.conv_transpose2d
+    reference = transpose(there.movedim(-1, 1), kernels.movedim(-1, 0).movedim(-1, 1), groups=groups, **options)
+    reference.movedim(1, -1).backward(torch.tensor(np.asarray(g, np.float64)))
+    references = (reference.movedim(1, -1).detach(), there.grad, kernels.grad)
+    for ours, theirs in zip((y, *back(g)), references, strict=True):
+        assert_close(ours, jnp.asarray(theirs.numpy(), jnp.float32))
 
 
 @needs_library
