@@ -24,8 +24,8 @@ namespace fluxion {
 
 // Some images, or a band of the rows of one, as the tiles see it; steps are in floats.
 struct Plane {
-  int64_t images, rows, columns;  // of the result
-  int64_t lines, across, taps;    // what a window sees: lines of so many floats in one run, `across` lines in a row
+  int64_t images, rows, columns;        // of the result
+  int64_t lines, across, taps;          // what a window sees: `lines` runs of `taps` floats, `across` of them in a row
   int64_t pixel, next_row, next_image;  // in x: to the window beside, to those below, to those of the next image
   int64_t column, row;                  // in a window: to the line beside, to those below
   int64_t y_pixel, y_row, y_image;      // in the result
@@ -121,9 +121,9 @@ static ffi::ErrorOr<Convolution> convolution(Sizes x, Sizes w, Sizes y, const Op
     const int64_t room = x[1 + axis] + padding[2 * axis] + padding[2 * axis + 1] - reach;
     if (y[1 + axis] != (room < 0 ? 0 : room / stride[axis] + 1)) return wrong("the number of windows is another");
   }
-  return Convolution{x[0], x[1],      x[2],      x[3],        w[0],        w[1],       w[3],
-                     y[1], y[2],      stride[0], stride[1],   dilation[0], dilation[1], padding[0],
-                     padding[2], groups, w[2],   y[3] / groups, groups > 1 && w[2] == 1 && groups == y[3]};
+  return Convolution{x[0],      x[1],      x[2],        x[3],        w[0],       w[1],       w[3],   y[1], y[2],
+                     stride[0], stride[1], dilation[0], dilation[1], padding[0], padding[2], groups, w[2],
+                     y[3] / groups, groups > 1 && w[2] == 1 && groups == y[3]};
 }
 
 // Some channels of the images of an array: `channels` of `pixel` floats.
@@ -216,7 +216,7 @@ static Windows windows(const Picture& x, const Task& task, int64_t top, int64_t 
   return {space, in.row, in.pixel, size};
 }
 
-// Whether the columns of a kernel over some channels of a picture are to lie in one run, for which they are gathered.
+// Whether so many columns of a kernel make one run of floats; the channels of a group are gathered for that.
 static bool in_one_run(const Convolution& c, int64_t kernel_columns) {
   return !c.depthwise && c.dilation_right == 1 && kernel_columns > 1;
 }

@@ -272,13 +272,14 @@ def test_layers_take_bias_and_relu_along():
 
 
 @needs_library
-def test_batched_over_either_argument_both_and_none():
-    x, weight = normal(3, 2, 5, 5, 2), normal(3, 3, 3, 2, 4, seed=1)
-    options = ((2, 1), ((1, 1), (0, 1)))
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batched_over_either_argument_both_and_none(groups):
+    x, weight = normal(3, 2, 5, 5, 2), normal(3, 3, 3, 2 // groups, 4, seed=1)
 
     def gradients(function, x, w):
-        return jax.grad(lambda x, w: jnp.sum(function(x, w, *options) ** 2), (0, 1))(x, w)
+        return jax.grad(lambda x, w: jnp.sum(function(x, w, ((1, 1), (0, 1))) ** 2), (0, 1))(x, w)
 
+    functions = in_groups((2, 1), (1, 2), groups)
     for axes, arguments in {
         (0, None): (x, weight[0]),
         (None, 0): (x[0], weight),
@@ -286,7 +287,7 @@ def test_batched_over_either_argument_both_and_none():
         (1, None): (x, weight[0]),
     }.items():
         moved = (jnp.moveaxis(arguments[0], 0, 1), arguments[1]) if axes[0] == 1 else arguments
-        ours, reference = (jax.vmap(partial(gradients, f), in_axes=axes)(*moved) for f in (convolution, plain))
+        ours, reference = (jax.vmap(partial(gradients, f), in_axes=axes)(*moved) for f in functions)
         jax.tree.map(assert_close, ours, reference)
 
 
@@ -372,6 +373,16 @@ def test_conv_takes_it_where_it_applies():
 
 
 @needs_library
+@pytest.mark.parametrize("several", [2, 9])
+def test_several_channels_out_for_each_channel_in(several):
+    x, weight = normal(2, 6, 5, 3), normal(3, 2, 1, 3 * several, seed=1)
+    g = normal(2, 4, 4, 3 * several, seed=2)
+    y, back = jax.vjp(lambda x, w: fx.conv(x, w, groups=3), x, weight)
+    for ours, theirs in zip((y, *back(g)), against_torch(x, weight, 1, ((0, 0), (0, 0)), 1, 3, g), strict=True):
+        assert_close(ours, jnp.asarray(theirs, jnp.float32))
+
+
+@needs_library
 @pytest.mark.parametrize(
     ("size", "kernel", "groups", "options"),
     [
@@ -413,8 +424,11 @@ from fluxion import native
 x = jnp.sin(jnp.arange(19 * 9 * 8 * 5, dtype=jnp.float32)).reshape(19, 9, 8, 5)
 w = jnp.cos(jnp.arange(3 * 3 * 5 * 21, dtype=jnp.float32)).reshape(3, 3, 5, 21)
 y, back = jax.vjp(lambda x, w: fx.conv(x, w, stride=(1, 2), padding=1), x, w)
+channels = jnp.cos(jnp.arange(3 * 3 * 21, dtype=jnp.float32)).reshape(3, 3, 1, 21)
+apart, up = jax.vjp(lambda y, w: fx.conv(y, w, groups=21, stride=(2, 1), dilation=(1, 2), padding=1), y, channels)
+three, across = jax.vjp(lambda y, w: fx.conv(y, w[:, :, :, :12].repeat(7, 2), groups=3), y, channels)
 pooled, down = jax.vjp(lambda y: fx.max_pool(y, 3, stride=2, padding=1), y)
-arrays = [y, *back(y), pooled, *down(pooled)]
+arrays = [y, *back(y), pooled, *down(pooled), apart, *up(apart), three, *across(three)]
 print(native.status(), hashlib.sha256(b"".join(bytes(a) for a in jax.device_get(arrays))).hexdigest())
 print(*(f"{float(jnp.sum(jnp.abs(a))):.2f}" for a in arrays))
 """
