@@ -19,6 +19,15 @@ from fluxion.native.convolution import convolution, forward
 needs_library = pytest.mark.skipif(not native.available(), reason=native.status())
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_for_torch():
+    """Two threads of its own that wait for each other take three times as long on these sizes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def plain(x, weight, stride, padding, dilation=(1, 1), groups=1):
     return jax.lax.conv_general_dilated(
         x,
@@ -152,7 +161,7 @@ axes = st.sampled_from([(1, 1), (1, 1), (2, 1), (3, 1), (1, 2), (1, 3), (1, 5)])
 
 
 @needs_library
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=24, deadline=None, derandomize=True)
 @given(
     st.sampled_from([1, 2, 17]),
     st.tuples(st.integers(3, 12), st.integers(3, 12)),
