@@ -230,10 +230,9 @@ class Training:
 
     def steps(self, block: Block) -> None:
         """Start a step on each batch of a block: in a loop on the device where that is of use, or one by one."""
-        batches = [block.batch(0), block.batch(block.count - 1)][: 2 if block.short else 1]
-        outlines = tuple(map(outline, batches))
-        self.look_at(batches[0], outlines[0])
-        key = outlines, block.capacity
+        batches = _kinds(block)
+        self.look_at(batches[0], outline(batches[0]))
+        key = _loop_key(block)
         if key not in self.program.loops:
             state = self.state
             args = (state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed)
@@ -251,6 +250,11 @@ class Training:
         at = 0
         while at < block.count:
             at += self.loop(loop, block, at)
+
+    def pace(self, block: Block) -> float:
+        """The seconds that a step on such a block takes, 0 where they are not known."""
+        loop = self.program.loops.get(_loop_key(block))
+        return 0.0 if loop is None else loop.pace
 
     def loop(self, loop: Loop, block: Block, first: int) -> int:
         """Start some of the steps of a block, from batch `first` on; returns how many."""
@@ -383,6 +387,15 @@ class Training:
         except BaseException:
             self.recover()
             raise
+
+
+def _kinds(block: Block) -> list[Any]:
+    """A batch of each size that there is in a block."""
+    return [block.batch(0), block.batch(block.count - 1)][: 2 if block.short else 1]
+
+
+def _loop_key(block: Block) -> Hashable:
+    return tuple(map(outline, _kinds(block))), block.capacity
 
 
 def _all_finite(failed: Any, *arrays: Any) -> Any:
