@@ -207,7 +207,12 @@ class DataLoader:
         return self._run(epoch, start)
 
     def example(self) -> Any:
-        """The first batch of epoch 0, made without workers."""
+        """The first batch of epoch 0, made without workers; an iterator that can be read once would lose it."""
+        if isinstance(self.data, Iterator):
+            raise DataError(
+                f"DataLoader: a {type(self.data).__name__} gives its first batch once, and it is for training. "
+                "Infer sizes by fx.autosize(model, shape)."
+            )
         if self.streams:
             return next(self._run(0, 0), None)
         return self._augmented(0, 0, self._made(0, 0))
