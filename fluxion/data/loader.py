@@ -252,6 +252,8 @@ class DataLoader:
             raise DTypeError(f"{name}: expected indices or a list of batches of them, got {flat.dtype}{flat.shape}.")
         if len(flat) == 0:
             raise DataError(f"{name}: expected at least one index for epoch {epoch}, got none.")
+        if self.count != len(flat) and epoch > 0:
+            raise DataError(f"{name}: expected {self.count} observations, as in epoch 0, got {len(flat)} in {epoch}.")
         if flat.min() < 0 or flat.max() >= self.available:
             wrong = flat.min() if flat.min() < 0 else flat.max()
             raise DataError(f"{name}: expected indices between 0 and {self.available - 1}, got {wrong}.")
