@@ -26,7 +26,6 @@ from fluxion.data.arrays import (
 )
 from fluxion.data.workers import Workers
 from fluxion.errors import ArgumentError, DataError, DTypeError
-from fluxion.transform import threefry
 from fluxion.transform.compile import jit
 from fluxion.transform.randomness import next_seed, randomness
 
@@ -122,7 +121,7 @@ class DataLoader:
         elif shuffle or sampler is not None or augment is not None or not self.sliced:
             seed = next_seed()
         self.seed = seed
-        self._augment = None if augment is None else jit(augment)
+        self._augment = None if augment is None else jit(bound(_augmented, augment))
         self._latest: tuple[int, Any] = (-1, None)  # the last epoch asked for, and its order
         self._pool: Workers | None = None  # idle between two epochs
         self._lists = 0  # the number of batches, where the sampler makes them
@@ -207,7 +206,12 @@ class DataLoader:
         return self._run(epoch, start)
 
     def example(self) -> Any:
-        """The first batch of epoch 0, made without workers."""
+        """The first batch of epoch 0, made without workers; an iterator that can be read once would lose it."""
+        if isinstance(self.data, Iterator):
+            raise DataError(
+                f"DataLoader: a {type(self.data).__name__} gives its first batch once, and it is for training. "
+                "Infer sizes by fx.autosize(model, shape)."
+            )
         if self.streams:
             return next(self._run(0, 0), None)
         return self._augmented(0, 0, self._made(0, 0))
@@ -247,6 +251,8 @@ class DataLoader:
             raise DTypeError(f"{name}: expected indices or a list of batches of them, got {flat.dtype}{flat.shape}.")
         if len(flat) == 0:
             raise DataError(f"{name}: expected at least one index for epoch {epoch}, got none.")
+        if self.count != len(flat) and epoch > 0:
+            raise DataError(f"{name}: expected {self.count} observations, as in epoch 0, got {len(flat)} in {epoch}.")
         if flat.min() < 0 or flat.max() >= self.available:
             wrong = flat.min() if flat.min() < 0 else flat.max()
             raise DataError(f"{name}: expected indices between 0 and {self.available - 1}, got {wrong}.")
@@ -298,9 +304,9 @@ class DataLoader:
 
     def _made(self, epoch: int, i: int) -> Any:
         """Batch `i` of an epoch."""
-        if self.seed is None:
-            return self._batch(self._rows(epoch, i))
-        with randomness(self._key(epoch, i)):
+        if self.sliced:
+            return getobs(self.data, self._rows(epoch, i))
+        with randomness(_key(self._words(epoch, i))):
             return self._batch(self._rows(epoch, i))
 
     def _rows(self, epoch: int, i: int) -> slice | np.ndarray:
@@ -329,7 +335,7 @@ class DataLoader:
         numbers = counting(start)
 
         def make(_: int) -> Any:
-            with randomness(self._key(epoch, next(numbers))):
+            with randomness(_key(self._words(epoch, next(numbers)))):
                 if not self.batch_size:
                     return next(items, END)
                 observations = list(islice(items, self.batch_size))
@@ -339,16 +345,12 @@ class DataLoader:
 
         return make
 
-    def _key(self, epoch: int, i: int) -> jax.Array:
+    def _words(self, epoch: int, i: int) -> np.ndarray:
         """The root of the random numbers of batch `i`."""
-        key = threefry.fold_in(threefry.make_key((self.seed or 0) % 2**63), STREAM)
-        return threefry.fold_in(threefry.fold_in(key, epoch), i)
+        return np.random.SeedSequence([self.seed or 0, epoch, i, STREAM]).generate_state(2)
 
     def _augmented(self, epoch: int, i: int, made: Any) -> Any:
-        if self._augment is None:
-            return made
-        with randomness(self._key(epoch, i)):
-            return self._augment(*made) if isinstance(made, tuple | list) else self._augment(made)
+        return made if self._augment is None else self._augment(self._words(epoch, i), made)
 
     def __repr__(self) -> str:
         options = [_describe(self.data)]
@@ -372,6 +374,16 @@ class DataLoader:
             batches = "1 batch" if len(self) == 1 else f"{len(self)} batches"
             told = f"{self.count} observations in {batches}"
         return f"DataLoader({', '.join(options)})  # {told}"
+
+
+def _key(words: Any) -> jax.Array:
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def _augmented(function: Callable[..., Any], words: Any, batch: Any) -> Any:
+    """The batch after `function`; compiled, with the making of the key, which by itself would take longer."""
+    with randomness(_key(words)):
+        return function(*batch) if isinstance(batch, tuple | list) else function(batch)
 
 
 def _is_stream(data: Any, batch_size: int) -> bool:

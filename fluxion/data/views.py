@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fluxion.data.arrays import check_whole, getob, getobs, map_parts, numobs
+from fluxion.data.arrays import check_whole, getob, getobs, is_array, map_parts, numobs
 from fluxion.data.splits import subset
 from fluxion.errors import DataError, DTypeError, ShapeError
 
@@ -103,7 +103,7 @@ def groupby(f: Any, data: Any) -> dict[Any, Any]:
     if callable(f):
         names = [f(getob(data, i)) for i in range(count)]
     else:
-        names = f.to_list() if hasattr(f, "to_list") else list(f)
+        names = f.to_list() if hasattr(f, "to_list") else np.asarray(f).tolist() if is_array(f) else list(f)
         if len(names) != count:
             raise ShapeError(f"groupby: expected a group for each of {count} observations, got {len(names)}.")
     members: dict[Any, list[int]] = {}
