@@ -260,6 +260,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
 
     # Data
     from fluxion.data import (
+        Characters,
         DataLoader,
         TableEncoder,
         batch,
@@ -269,6 +270,8 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
         onecold,
         onehot,
         onehotbatch,
+        read_arrays,
+        read_lines,
         read_table,
         splitobs,
         unbatch,
@@ -304,6 +307,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "Chain",
+    "Characters",
     "ClipGlobalNorm",
     "ClipGrad",
     "ClipNorm",
@@ -489,6 +493,8 @@ __all__ = [
     "rand",
     "randn",
     "randomness",
+    "read_arrays",
+    "read_lines",
     "read_table",
     "relu",
     "relu6",

@@ -34,7 +34,7 @@ def read_idx(file: str | Path) -> np.ndarray:
     array([7, 9], dtype=uint8)
     """
     file = Path(file)
-    with UnpackedFile(file, "an IDX file") as data:
+    with UnpackedFile.open(file, "an IDX file") as data:
         magic = data.read(4)
         if magic[0] or magic[1] or int(magic[2]) not in _TYPES or not 1 <= magic[3] <= _AXES:
             raise damaged(
