@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from fluxion.cli.datasets import datasets
 from fluxion.cli.evaluate import evaluate as evaluate_command
 from fluxion.cli.info import info as info_command
 from fluxion.cli.predict import predict as predict_command
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("predict")(predict_command)
+app.add_typer(datasets)
 app.command("info")(info_command)
 
 

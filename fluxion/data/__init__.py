@@ -5,6 +5,7 @@ from fluxion.data.arrayfiles import read_arrays
 from fluxion.data.arrays import batch, normalize, unbatch
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
+from fluxion.data.pixelcsv import read_pixels
 from fluxion.data.splits import kfolds, splitobs
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
@@ -23,6 +24,7 @@ __all__ = [
     "onehotbatch",
     "read_arrays",
     "read_lines",
+    "read_pixels",
     "read_table",
     "splitobs",
     "unbatch",
