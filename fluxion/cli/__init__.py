@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from fluxion.cli.datasets import datasets
 from fluxion.cli.evaluate import evaluate as evaluate_command
 from fluxion.cli.info import info as info_command
 from fluxion.cli.inspect import inspect as inspect_command
@@ -33,6 +34,7 @@ app.command("inspect")(inspect_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("predict")(predict_command)
+app.add_typer(datasets)
 app.command("info")(info_command)
 
 

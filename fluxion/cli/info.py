@@ -8,8 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from fluxion.cli.output import JSON, Debug, failures, only_result, say, table, write_json
-from fluxion.folders import programs_folder, programs_limit, sizes
+from fluxion.cli.output import JSON, Debug, failures, only_result, say, size, table, write_json
+from fluxion.folders import cache_folder, programs_folder, programs_limit, sizes
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "safetensors", "polars", "matplotlib", "rich", "typer")
 OPTIONAL = ("grain", "orbax-checkpoint", "jax2onnx", "onnxruntime")
@@ -30,7 +30,7 @@ def info(json: JSON = False, debug: Debug = False) -> None:
         say()
         if found["devices_error"]:
             say(f"devices: {found['devices_error']}")
-        rows = [[f"{d['platform']}:{d['id']}", d["kind"], _size(d["memory"])] for d in found["devices"]]
+        rows = [[f"{d['platform']}:{d['id']}", d["kind"], size(d["memory"])] for d in found["devices"]]
         table(["devices", "kind", "memory"], rows, numbers=False)
         say()
         say(f"native kernels: {found['native_kernels']}")
@@ -40,8 +40,8 @@ def info(json: JSON = False, debug: Debug = False) -> None:
                 what,
                 entry["path"] or entry["why"],
                 str(entry["files"] or ""),
-                _size(entry["bytes"]),
-                _size(entry["limit"]),
+                size(entry["bytes"]),
+                size(entry["limit"]),
             ]
             for what, entry in found["caches"].items()
         ]
@@ -71,7 +71,7 @@ def _info() -> dict[str, Any]:
     given = getattr(jax.config, "jax_compilation_cache_dir", None)
     own = programs_folder()
     folder = Path(given) if given else own and own.parent  # the limit is for those of all processors
-    data = os.environ.get("FLUXION_DATA")
+    data, cache = os.environ.get("FLUXION_DATA"), cache_folder()
     return {
         "versions": versions,
         "devices": devices,
@@ -81,6 +81,7 @@ def _info() -> dict[str, Any]:
         "caches": {
             "compiled programs": _folder(folder, "off (FLUXION_CACHE)", None if given else programs_limit()),
             "data sets": _folder(Path(data) if data else None, "FLUXION_DATA is not set"),
+            "downloads": _folder(cache and cache / "datasets", "off (FLUXION_CACHE)"),
         },
     }
 
@@ -97,14 +98,3 @@ def _folder(path: Path | None, why: str, limit: int | None = None) -> dict[str, 
         return {"path": None, "why": why, "files": None, "bytes": None, "limit": None}
     found = sizes(path)
     return {"path": str(path), "why": None, "files": len(found), "bytes": sum(n for _, n, _ in found), "limit": limit}
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return ""
-    value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError

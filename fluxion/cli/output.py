@@ -157,6 +157,18 @@ def width() -> int:
     return _console(sys.stdout).width
 
 
+def size(count: int | None) -> str:
+    """A number of bytes as people read it; nothing for None."""
+    if count is None:
+        return ""
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
 def clean(text: str) -> str:
     """`text` with control characters written as escapes.
 

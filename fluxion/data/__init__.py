@@ -1,6 +1,7 @@
 """Data: batches, splits, one-hot labels, data sets, tables, images."""
 
 from fluxion.data import datasets
+from fluxion.data.arrayfiles import read_arrays
 from fluxion.data.arrays import batch, normalize, unbatch
 from fluxion.data.augmentation import (
     cutmix,
@@ -30,6 +31,14 @@ from fluxion.data.views import filterobs, groupby, mapobs, slidingwindow
 
 __all__ = [
     "BalancedSampler",
+from fluxion.data.pixelcsv import read_pixels
+from fluxion.data.splits import kfolds, splitobs
+from fluxion.data.tablefiles import read_table
+from fluxion.data.tables import TableEncoder
+from fluxion.data.text import Characters, read_lines
+
+__all__ = [
+    "Characters",
     "DataLoader",
     "ImageFolder",
     "LengthSampler",
@@ -59,6 +68,8 @@ __all__ = [
     "random_rotation",
     "random_shift",
     "read_images",
+    "read_arrays",
+    "read_lines",
     "read_pixels",
     "read_table",
     "slidingwindow",

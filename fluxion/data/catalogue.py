@@ -23,6 +23,7 @@ class File(NamedTuple):
     size: int  # in bytes
     sha256: str
     places: tuple[str, ...] = ()  # public folders that have it under this name
+    parts: tuple[str, ...] = ()  # the files in it, which may be there in its place, each plain or packed
 
 
 class Entry(NamedTuple):
@@ -40,6 +41,7 @@ _FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 _CIFAR = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
+_BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 _GITHUB = "https://raw.githubusercontent.com/"
 _BROWNLEE = _GITHUB + "jbrownlee/Datasets/master/"
 
@@ -94,6 +96,7 @@ CATALOGUE = {
                 170_052_171,
                 "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
                 _CIFAR,
+                tuple(f"cifar-10-batches-bin/{part}.bin" for part in (*_BATCHES, "test_batch")),
             ),
         ),
         "small photographs in 10 classes, 50000 and 10000",
@@ -106,6 +109,7 @@ CATALOGUE = {
                 168_513_733,
                 "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
                 _CIFAR,
+                ("cifar-100-binary/train.bin", "cifar-100-binary/test.bin"),
             ),
         ),
         "small photographs in 100 classes, 50000 and 10000",
@@ -130,24 +134,28 @@ CATALOGUE = {
                 26421880,
                 "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
                 _FASHION,
+                ("train-images-idx3-ubyte",),
             ),
             File(
                 "train-labels-idx1-ubyte.gz",
                 29515,
                 "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
                 _FASHION,
+                ("train-labels-idx1-ubyte",),
             ),
             File(
                 "t10k-images-idx3-ubyte.gz",
                 4422102,
                 "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
                 _FASHION,
+                ("t10k-images-idx3-ubyte",),
             ),
             File(
                 "t10k-labels-idx1-ubyte.gz",
                 5148,
                 "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
                 _FASHION,
+                ("t10k-labels-idx1-ubyte",),
             ),
         ),
         "pictures of clothes in 10 classes, 60000 and 10000",
@@ -176,24 +184,28 @@ CATALOGUE = {
                 9912422,
                 "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
                 _MNIST,
+                ("train-images-idx3-ubyte",),
             ),
             File(
                 "train-labels-idx1-ubyte.gz",
                 28881,
                 "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
                 _MNIST,
+                ("train-labels-idx1-ubyte",),
             ),
             File(
                 "t10k-images-idx3-ubyte.gz",
                 1648877,
                 "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
                 _MNIST,
+                ("t10k-images-idx3-ubyte",),
             ),
             File(
                 "t10k-labels-idx1-ubyte.gz",
                 4542,
                 "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
                 _MNIST,
+                ("t10k-labels-idx1-ubyte",),
             ),
         ),
         "handwritten digits, 60000 and 10000",
@@ -268,6 +280,30 @@ def look(name: str, *files: str) -> Path | None:
             if (found := root / CATALOGUE[name].folder / file).is_file():
                 return found
     return None
+
+
+def look_packed(name: str, file: str) -> Path | None:
+    """The same for one file, which may be packed."""
+    return look(name, file, file + ".gz", file + ".xz")
+
+
+def places(name: str) -> list[Path]:
+    """The files of a set if all are there, else none."""
+    if name == "iris":
+        return [IRIS]
+    found: list[Path | None] = []
+    for file in CATALOGUE[name].files:
+        whole = look(name, file.name)
+        found += [whole] if whole or not file.parts else [look_packed(name, part) for part in file.parts]
+    return [] if None in found else [path for path in found if path]
+
+
+def fetch(name: str) -> list[Path]:
+    """The files of a set, downloaded if they are not there.
+
+    Errors: `DataError` where there is none, or it could not be downloaded.
+    """
+    return places(name) or [find(name, file.name) for file in CATALOGUE[name].files]
 
 
 def find(name: str, *files: str) -> Path:

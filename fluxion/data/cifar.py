@@ -50,7 +50,7 @@ def read_cifar(
     ((4, 32, 32, 3), array([7, 7, 7, 7], dtype=uint8))
     """
     file, count = Path(file), records.number * records.width
-    with UnpackedFile(file, "a file of CIFAR's binary version") as data:
+    with UnpackedFile.open(file, "a file of CIFAR's binary version") as data:
         data.expect(count, f"{records.number} records of {records.width} bytes are expected")
         bytes_ = data.read(count)
         data.end(f"{records.number} records of {records.width} bytes")
@@ -76,7 +76,7 @@ def read_members(file: Path, sizes: Mapping[str, int]) -> dict[str, tuple[int, U
     """Offset and bytes of some members of a tar archive, plain or packed, given their paths and sizes."""
     found: dict[str, tuple[int, np.ndarray]] = {}
     most = 2 * sum(sizes.values()) + (64 << 20)
-    with UnpackedFile(file, "a tar archive") as data:
+    with UnpackedFile.open(file, "a tar archive") as data:
         while True:
             start = data.offset
             block = data.read(_BLOCK)

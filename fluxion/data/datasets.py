@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from fluxion.data.catalogue import CATALOGUE, IRIS, find, look
+from fluxion.data.catalogue import CATALOGUE, IRIS, find, look_packed
 from fluxion.data.cifar import Records, read_cifar, read_cifar_archive
-from fluxion.data.idx import read_idx
+from fluxion.data.idx import read_idx_images
 from fluxion.data.tablefiles import read_table
 from fluxion.data.text import read_lines
 from fluxion.data.untrusted import damaged
@@ -32,7 +32,7 @@ from fluxion.errors import ArgumentError, DataError, FileFormatError, nearest
 
 if TYPE_CHECKING:
     import polars
-    from jaxtyping import Float32, Int32
+    from jaxtyping import Float32, Int32, UInt8
 
 T = TypeVar("T")
 
@@ -442,25 +442,22 @@ def path(name: str) -> Path:
     raise DataError(f"datasets.path: expected a data set with a CSV file ({tables}), got {name!r}{problem}")
 
 
-def _read_mnist(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+def mnist_bytes(name: str, split: str) -> tuple[UInt8[np.ndarray, "N 28 28"], UInt8[np.ndarray, " N"]]:
+    """The pixels and labels of `mnist` or `fashion_mnist` as the files have them."""
     start = _choose(name, split, _MNIST)
-    image_file, label_file = (
-        find(name, f"{start}-{file}.gz", f"{start}-{file}") for file in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    )
-    pixels, labels = read_idx(image_file), read_idx(label_file)
-    if pixels.ndim != 3 or pixels.shape[1:] != (28, 28) or pixels.dtype != np.uint8:
-        raise damaged(
-            image_file, 0, f"expected bytes, images of shape (N, 28, 28), got {pixels.dtype} of shape {pixels.shape}"
-        )
-    if labels.shape != pixels.shape[:1] or labels.dtype != np.uint8:
-        raise damaged(
-            label_file,
-            0,
-            f"expected bytes, one label for each of {len(pixels)} images, got {labels.dtype} of shape {labels.shape}",
-        )
+    files = (f"{start}-{part}" for part in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+    image_file, label_file = (find(name, file + ".gz", file) for file in files)
+    pixels, labels = read_idx_images(image_file, label_file)
+    if pixels.shape[1:] != (28, 28):
+        raise damaged(image_file, 4, f"expected images of shape (N, 28, 28), got {pixels.shape}")
     if labels.size and labels.max() > 9:
         worst = int(labels.argmax())
         raise damaged(label_file, 8 + worst, f"expected labels 0 to 9, got {labels[worst]}")
+    return pixels, labels
+
+
+def _read_mnist(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    pixels, labels = mnist_bytes(name, split)
     images = pixels[..., None].astype(np.float32)
     images /= 255
     return images, labels.astype(np.int32)
@@ -468,7 +465,7 @@ def _read_mnist(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_cifar(name: str, archive: str, files: Mapping[str, Records], label: int) -> tuple[np.ndarray, np.ndarray]:
     """The images and the labels of that index, from files of their own if all are there, else from the archive."""
-    found = {file: look(name, file, file + ".gz", file + ".xz") for file in files}
+    found = {file: look_packed(name, file) for file in files}
     absent = [file for file, place in found.items() if place is None]
     if absent:
         batches = list(read_cifar_archive(find(name, archive, absent[0]), files).values())

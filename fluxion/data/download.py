@@ -65,7 +65,7 @@ def download(
         with _alone_in(file.parent, progress):
             if file.is_file():  # another process got it meanwhile
                 return
-            _check_space(file, size - (part.stat().st_size if part.exists() else 0))
+            _check_space(file, size - _size(part))
             with _progress(file.name, size) if progress else contextlib.nullcontext(_silent) as report:
                 _get(urls, part, size, sha256, patience, report)
             os.replace(part, file)
@@ -85,9 +85,10 @@ def _get(
     report: Callable[[int], None],
 ) -> None:
     """Fill the file `part`, over all mirrors and some rounds."""
-    mirrors = list(urls)
+    mirrors, pauses = list(urls), list(patience.pauses)
     reasons: dict[str, str] = {}
-    for pause in (*patience.pauses, None):
+    while True:
+        before = _size(part)
         for url in list(mirrors):
             try:
                 start = _fetch(url, part, size, patience.stall, report)
@@ -96,14 +97,15 @@ def _get(
                 part.unlink()
                 kind = _BrokenError if start else _UselessError  # the beginning may be another mirror's
                 raise kind(f"sent other bytes than expected (SHA-256 is not {sha256[:12]}...)")
-            except _UselessError as error:
-                reasons[url] = str(error)
-                mirrors.remove(url)
-            except _BrokenError as error:
-                reasons[url] = str(error)
-        if not mirrors or pause is None:
+            except (_BrokenError, _UselessError) as error:
+                reasons[url] = " ".join(str(error).split())
+                if isinstance(error, _UselessError):
+                    mirrors.remove(url)
+        if _size(part) - before > size // 100:  # it is slow, but it comes
+            pauses = list(patience.pauses)
+        if not mirrors or not pauses:
             break
-        time.sleep(pause)
+        time.sleep(pauses.pop(0))
     told = "; ".join(f"{url} {reason}" for url, reason in reasons.items())
     raise DataError(
         f"{part.stem}: no mirror served it: {told}. Try again, and it goes on where it broke off; or put the file into "
@@ -121,7 +123,7 @@ class _UselessError(Exception):
 
 def _fetch(url: str, part: Path, size: int, stall: float, report: Callable[[int], None]) -> int:
     """Add to the file `part` what it lacks of its `size`; returns where that begins."""
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
     if have > size:
         part.unlink()
         have = 0
@@ -212,6 +214,10 @@ def _opener() -> urllib.request.OpenerDirector:
     ):
         opener.add_handler(handler)
     return opener
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _checksum(file: Path) -> str:

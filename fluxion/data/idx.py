@@ -6,13 +6,16 @@ import gzip
 import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from fluxion.data.untrusted import UnpackedFile, damaged
 from fluxion.errors import DTypeError
 from fluxion.files import atomic_write
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 _TYPES = {8: np.uint8, 9: np.int8, 11: np.int16, 12: np.int32, 13: np.float32, 14: np.float64}
 _AXES = 32  # as many as every NumPy has
@@ -34,7 +37,7 @@ def read_idx(file: str | Path) -> np.ndarray:
     array([7, 9], dtype=uint8)
     """
     file = Path(file)
-    with UnpackedFile(file, "an IDX file") as data:
+    with UnpackedFile.open(file, "an IDX file") as data:
         magic = data.read(4)
         if magic[0] or magic[1] or int(magic[2]) not in _TYPES or not 1 <= magic[3] <= _AXES:
             raise damaged(
@@ -53,6 +56,22 @@ def read_idx(file: str | Path) -> np.ndarray:
         array = data.read(count).view(dtype.newbyteorder(">"))
         data.end("the array that its header promises")
     return array.astype(dtype, copy=False).reshape(shape)
+
+
+def read_idx_images(
+    image_file: Path, label_file: Path
+) -> tuple[UInt8[np.ndarray, "images height width"], UInt8[np.ndarray, " images"]]:
+    """The bytes of images and of their labels, in two IDX files.
+
+    Errors: as of `read_idx`, and where the two do not fit together.
+    """
+    pixels, labels = read_idx(image_file), read_idx(label_file)
+    if pixels.ndim != 3 or pixels.dtype != np.uint8:
+        raise damaged(image_file, 2, f"expected bytes of shape (N, height, width), got {pixels.dtype} {pixels.shape}")
+    if labels.shape != pixels.shape[:1] or labels.dtype != np.uint8:
+        given = f"{labels.dtype} {labels.shape}"
+        raise damaged(label_file, 2, f"expected bytes, one label for each of {len(pixels)} images, got {given}")
+    return pixels, labels
 
 
 def write_idx(file: str | Path, array: np.ndarray) -> None:

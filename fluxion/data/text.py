@@ -32,7 +32,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     ['to be', '', 'or not']
     """
     file = Path(path)
-    with UnpackedFile(file, "a text file") as stream:
+    with UnpackedFile.open(file, "a text file") as stream:
         data = b"".join(stream.rest())
     if (where := data.find(0)) >= 0:
         raise damaged(file, where, "expected text, got a zero byte", "Give a file of UTF-8 text.")

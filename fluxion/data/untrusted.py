@@ -5,10 +5,11 @@ the file, the place in it and the reason.
 from __future__ import annotations
 
 import gzip
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
 import numpy as np
 
@@ -45,25 +46,36 @@ class UnpackedFile:
     Errors: `DataError` where there is no such file; `FileFormatError` from each method.
     """
 
-    def __init__(self, file: Path, what: str) -> None:
+    def __init__(self, file: Path, stream: _Stream, size: int, packer: str | None) -> None:
+        self.file, self.size, self.packer = file, size, packer  # the size is that of the packed bytes
+        self.offset = 0
+        self._stream = stream
+
+    @classmethod
+    def open(cls, file: Path, what: str) -> Self:
+        """A file on the disk; `what` is expected there."""
         if not file.is_file():
             raise DataError(f"{file}: expected {what}, {'got a folder' if file.is_dir() else 'there is none'}.")
-        self.file, self.offset, self.size = file, 0, file.stat().st_size
-        self._file = file.open("rb")
-        magic = self._file.read(6)
-        self._file.seek(0)
-        self.packer = "gzip" if magic.startswith(_GZIP) else "xz" if magic == _XZ else None
-        self._stream: _Stream = self._file
-        if self.packer == "gzip":
-            self._stream = gzip.GzipFile(fileobj=self._file)
-        elif self.packer == "xz":
-            self._stream = _XzStream(self._file)
+        plain = file.open("rb")
+        magic, size = plain.read(6), file.stat().st_size
+        plain.seek(0)
+        if magic.startswith(_GZIP):
+            return cls(file, _GzipStream(plain), size, "gzip")
+        if magic == _XZ:
+            return cls(file, _XzStream(plain), size, "xz")
+        return cls(file, plain, size, None)
+
+    @classmethod
+    def member(cls, file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Self:
+        """A file in a zip archive, stored or deflated."""
+        packer = "gzip" if info.compress_type else None  # the same method, behind another header
+        return cls(file / info.filename, cast("_Stream", archive.open(info)), info.compress_size, packer)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self._stream.close()
 
     def damaged(self, reason: str, remedy: str = "Get the file anew.") -> FileFormatError:
         """The error about the place up to which the file was read."""
@@ -124,7 +136,7 @@ class UnpackedFile:
         """The part of `view` that could be filled; none at the end of the file."""
         try:
             got = self._stream.readinto(view)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             kind = f"not a whole {self.packer} file" if self.packer else "the file cannot be read"
             raise self.damaged(f"{kind} ({str(error).rstrip('.')})") from error
         self.offset += got
@@ -133,6 +145,20 @@ class UnpackedFile:
 
 class _Stream(Protocol):
     def readinto(self, view: memoryview, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class _GzipStream(gzip.GzipFile):
+    """The unpacked bytes of a gzip file, which is closed with it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._packed = file
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
 
 
 class _XzStream:
@@ -158,3 +184,6 @@ class _XzStream:
             raise OSError("it goes on after the end of its xz stream")
         view[: len(data)] = data
         return len(data)
+
+    def close(self) -> None:
+        self.file.close()

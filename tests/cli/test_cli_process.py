@@ -34,7 +34,7 @@ def test_module_and_info(tmp_path):
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["versions"]["fluxion"] == fx.__version__ and found["devices"][0]["platform"]
-    assert set(found["caches"]) == {"compiled programs", "data sets"}
+    assert set(found["caches"]) == {"compiled programs", "data sets", "downloads"}
     assert found["native_kernels"] == native.status()
 
 

@@ -89,8 +89,8 @@ def test_mnist_is_read_from_the_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 28, 27)), np.zeros(2), r"images of shape \(N, 28, 28\), got uint8 of shape \(2, 28, 27\)"),
-        (np.zeros((2, 28, 28)), np.zeros(3), r"one label for each of 2 images, got uint8 of shape \(3,\)"),
+        (np.zeros((2, 28, 27)), np.zeros(2), r"images of shape \(N, 28, 28\), got \(2, 28, 27\)"),
+        (np.zeros((2, 28, 28)), np.zeros(3), r"one label for each of 2 images, got uint8 \(3,\)"),
         (np.zeros((2, 28, 28)), np.array([1, 10]), "at byte 9 .*: expected labels 0 to 9, got 10"),
     ],
 )
