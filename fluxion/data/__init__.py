@@ -21,6 +21,7 @@ from fluxion.data.colors import (
 from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
+from fluxion.data.previews import preview
 from fluxion.data.splits import kfolds, splitobs
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
@@ -44,6 +45,7 @@ __all__ = [
     "onecold",
     "onehot",
     "onehotbatch",
+    "preview",
     "random_crop",
     "random_flip",
     "random_rotation",
