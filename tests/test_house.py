@@ -19,6 +19,7 @@ ORDER = [
     "folders",
     "memory",
     "files",
+    "drawing",
     "interrupts",
     "native",
     "tree",

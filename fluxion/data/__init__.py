@@ -32,6 +32,7 @@ from fluxion.data.views import filterobs, groupby, mapobs, slidingwindow
 __all__ = [
     "BalancedSampler",
 from fluxion.data.pixelcsv import read_pixels
+from fluxion.data.previews import preview
 from fluxion.data.splits import kfolds, splitobs
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
@@ -63,6 +64,7 @@ __all__ = [
     "onehot",
     "onehotbatch",
     "oversample",
+    "preview",
     "random_crop",
     "random_flip",
     "random_rotation",

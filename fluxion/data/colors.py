@@ -259,7 +259,8 @@ def _turn_hue(x: Float[Array, "n height width 3"], turn: Float[Array, "n 1 1 1"]
         jnp.where(value == green, 2 + (blue - red) / some, 4 + (red - green) / some),
     )
     # Each channel is the same function of the hue, from another place on its circle of six parts.
-    place = (sixths + 6 * turn + jnp.asarray([5, 3, 1], x.dtype).reshape(1, 1, 1, 3)) % 6
+    place = sixths + 6 * turn + jnp.asarray([5, 3, 1], x.dtype).reshape(1, 1, 1, 3)
+    place = place - 6 * jnp.floor(place / 6)  # `%` is ten times as slow
     return value - span * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
 
 

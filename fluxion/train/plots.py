@@ -7,8 +7,6 @@ The colors are Okabe and Ito's, distinct to color-blind readers; validation is t
 
 from __future__ import annotations
 
-import functools
-import io
 import math
 import os
 from collections.abc import Hashable, Iterable, Sequence
@@ -16,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluxion.drawing import figure_class
+from fluxion.drawing import file_kind as _kind
+from fluxion.drawing import write_figure as _written
 from fluxion.errors import ArgumentError, ShapeError
-from fluxion.files import atomic_write
 from fluxion.train.metrics import finite_pair, regression_report, square_counts
 
 if TYPE_CHECKING:
@@ -342,39 +342,6 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.02)
-    figure = _figure_class()(figsize=(width, height), layout=layout, facecolor="white")
+    figure = figure_class()(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    return figure
-
-
-@functools.cache
-def _figure_class() -> type[Figure]:
-    from matplotlib.figure import Figure
-
-    class Drawing(Figure):
-        """A figure that a notebook shows by itself, whether or not pyplot was ever imported."""
-
-        def _repr_png_(self) -> bytes:
-            image = io.BytesIO()
-            self.savefig(image, format="png", dpi=120)
-            return image.getvalue()
-
-    return Drawing
-
-
-def _kind(caller: str, path: str | os.PathLike[str] | None) -> str:
-    """`"png"` or `"svg"`, by the suffix; checked before anything is drawn."""
-    if path is None:
-        return ""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix not in (".png", ".svg"):
-        raise ArgumentError(f"{caller}: expected a path that ends in .png or .svg, got {os.fspath(path)!r}.")
-    return suffix[1:]
-
-
-def _written(figure: Figure, path: str | os.PathLike[str] | None, kind: str) -> Figure:
-    if path is not None:
-        # Without its date, the same figure is the same file.
-        metadata = {"Date": None} if kind == "svg" else None
-        atomic_write(path, lambda file: figure.savefig(file, format=kind, dpi=200, metadata=metadata))
     return figure
