@@ -19,6 +19,7 @@ from fluxion.layers import (
     Embedding,
     EmbeddingBag,
     Scale,
+    TableEmbedding,
     flatten,
 )
 
@@ -263,6 +264,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
         DataLoader,
         TableEncoder,
         batch,
+        class_weights,
         datasets,
         kfolds,
         normalize,
@@ -372,6 +374,7 @@ __all__ = [
     "SkipConnection",
     "StateError",
     "StochasticDepth",
+    "TableEmbedding",
     "TableEncoder",
     "TransformerBlock",
     "Upsample",
@@ -397,6 +400,7 @@ __all__ = [
     "causal_mask",
     "celu",
     "confusion_matrix",
+    "class_weights",
     "conv",
     "conv_transpose",
     "cpu",

@@ -2,6 +2,7 @@
 
 from fluxion.data import datasets
 from fluxion.data.arrays import batch, normalize, unbatch
+from fluxion.data.classweights import class_weights
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
 from fluxion.data.pixels import read_pixels
@@ -13,6 +14,7 @@ __all__ = [
     "DataLoader",
     "TableEncoder",
     "batch",
+    "class_weights",
     "datasets",
     "kfolds",
     "normalize",

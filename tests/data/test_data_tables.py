@@ -325,7 +325,12 @@ def broken(*path, value):
     [
         ([], r"the document: expected a JSON object, got \[\]"),
         (broken("format", value="other"), "format, version: expected"),
-        (broken("version", value=2), "'fluxion.TableEncoder', 1, got 'fluxion.TableEncoder', 2"),
+        (broken("version", value=3), "'fluxion.TableEncoder', 1 or 2, got 'fluxion.TableEncoder', 3"),
+        (broken("version", value=True), "1 or 2, got 'fluxion.TableEncoder', True"),
+        (broken("columns", 0, "scale", value="root"), r"columns\[0\].scale: expected one of standard, minmax"),
+        (broken("columns", 0, "scale", value=KeyError), r"columns\[0\].scale: expected an entry"),
+        (broken("columns", 1, "embedding", value=-1), r"columns\[1\].embedding: expected a whole number"),
+        (broken("columns", 1, "embedding", value=10**9), r"columns\[1\].embedding: expected at most 600"),
         (broken("target", value=None), "target: expected a JSON object"),
         (broken("target", "name", value=3), "target.name: expected a string, got 3"),
         (broken("target", "task", value="guess"), "target.task: expected one of classification, regression"),
