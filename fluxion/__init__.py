@@ -274,6 +274,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
         read_pixels,
         read_table,
         splitobs,
+        stream_table,
         unbatch,
     )
 
@@ -520,6 +521,7 @@ __all__ = [
     "squared_hinge_loss",
     "state",
     "stft",
+    "stream_table",
     "summary",
     "swish",
     "tanh",

@@ -7,6 +7,7 @@ from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
 from fluxion.data.pixels import read_pixels
 from fluxion.data.splits import kfolds, splitobs
+from fluxion.data.streaming import stream_table
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
 
@@ -24,5 +25,6 @@ __all__ = [
     "read_pixels",
     "read_table",
     "splitobs",
+    "stream_table",
     "unbatch",
 ]

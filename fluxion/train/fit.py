@@ -17,6 +17,7 @@ import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.data.splits import splitobs
+from fluxion.data.streaming import TableStream
 from fluxion.errors import ArgumentError, DataError, StateError, user_frames
 from fluxion.optim.optimizer import Optimizer, adjust, setup
 from fluxion.optim.rules import Adam
@@ -283,7 +284,7 @@ def _prepare(data: Any, batch_size: int | None, validation: Any, seed: int) -> t
 def _infer_sizes(model: Any, batches: Iterable[Any]) -> None:
     if first_unsized(scan(model)) is None:
         return
-    if isinstance(batches, DataLoader):
+    if isinstance(batches, DataLoader | TableStream):
         first = next(batches.batches(0), None)
     elif isinstance(batches, Sequence):
         first = batches[0] if batches else None
