@@ -271,10 +271,12 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
         onecold,
         onehot,
         onehotbatch,
+        overview,
         read_pixels,
         read_table,
         splitobs,
         stream_table,
+        timeseries_windows,
         unbatch,
     )
 
@@ -482,6 +484,7 @@ __all__ = [
     "ones",
     "orthogonal",
     "outputsize",
+    "overview",
     "pad",
     "params",
     "patience",
@@ -529,6 +532,7 @@ __all__ = [
     "testmode",
     "thaw",
     "throttle",
+    "timeseries_windows",
     "topk_accuracy",
     "train",
     "trainables",

@@ -80,10 +80,10 @@ def fit_column(
     series: polars.Series,
     known: np.ndarray,
     *,
-    kind: str | None,
-    scale: str | None,
-    standardize: bool,
-    embed: bool | None,
+    kind: str | None = None,
+    scale: str | None = None,
+    standardize: bool = True,
+    embed: bool | None = False,
 ) -> Column | str:
     """How to use a column, judged by its rows that have a target, or the reason why it is not used.
 

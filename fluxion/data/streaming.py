@@ -43,7 +43,7 @@ from fluxion.transform.randomness import next_seed
 if TYPE_CHECKING:
     import polars
 
-PIECE = 1 << 24  # bytes of a piece, about
+PIECE = 1 << 23  # bytes of a piece, about
 POOL = 8  # pieces whose rows are shuffled together
 _LONGEST_LINE = 1 << 26
 
@@ -64,7 +64,7 @@ def stream_table(
     `for x, y in stream` goes through the rows once. With an `encoder` batches are `(features, targets)`, without rows
     whose target is missing; without one they are polars tables. All batches but the last have `batch_size` rows.
 
-    An order is drawn anew each epoch with `shuffle`: that of the pieces of the files, about 16 MB each, and then that
+    An order is drawn anew each epoch with `shuffle`: that of the pieces of the files, about 8 MB each, and then that
     of the rows of eight pieces at a time. It is a function of the seed and the epoch alone. As with a `DataLoader`,
     a `for` loop runs epoch `stream.epoch` and moves it on, and `stream.batches(epoch, start)` runs a given epoch from
     a given batch. The number of batches is not known.
@@ -276,9 +276,7 @@ class _Text(_Reader):
         self.places: list[tuple[int, int, int]] | None = None  # of the pieces, once they are looked for
         for file in files:
             if shuffle and is_gzip(file):
-                raise ArgumentError(
-                    f"{file}: expected a file that is not packed for shuffle=True. Unpack it first."
-                )
+                raise ArgumentError(f"{file}: expected a file that is not packed for shuffle=True. Unpack it first.")
             with _opened(file) as stream, _unpacking(file):
                 head = read_header(stream, file)
                 self.starts.append(stream.tell())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -295,8 +294,9 @@ class TableEncoder:
         features = _number(len(self.feature_names), "feature")
         shown = _shortened([f"{c.name} ({_what(c)})" for c in self.columns])
         lines.append(f"{features} of {_number(len(self.columns), 'column')}: {shown}")
-        for why, names in groupby(sorted(self.dropped, key=self.dropped.__getitem__), self.dropped.__getitem__):
-            lines.append(f"{_shortened(sorted(names, key=list(self.dropped).index))}: not used, {why}")
+        for why in dict.fromkeys(self.dropped.values()):
+            names = [name for name, reason in self.dropped.items() if reason == why]
+            lines.append(f"{_shortened(names)}: not used, {why}")
         for column in self.columns:
             if column.missing:
                 fate = (
