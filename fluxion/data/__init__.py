@@ -20,8 +20,10 @@ from fluxion.data.colors import (
     normalize_channels,
 )
 from fluxion.data.imagefolders import ImageFolder, read_images
+from fluxion.data.classweights import class_weights
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
+from fluxion.data.overview import overview
 from fluxion.data.pixels import read_pixels
 from fluxion.data.samplers import BalancedSampler, LengthSampler, WeightedSampler, oversample, undersample
 from fluxion.data.splits import kfolds, splitobs, timeseries_kfolds
@@ -34,9 +36,11 @@ __all__ = [
 from fluxion.data.pixelcsv import read_pixels
 from fluxion.data.previews import preview
 from fluxion.data.splits import kfolds, splitobs
+from fluxion.data.streaming import stream_table
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
 from fluxion.data.text import Characters, read_lines
+from fluxion.data.timeseries import timeseries_windows
 
 __all__ = [
     "Characters",
@@ -50,6 +54,7 @@ __all__ = [
     "color_jitter",
     "cutmix",
     "cutout",
+    "class_weights",
     "datasets",
     "filterobs",
     "gaussian_noise",
@@ -72,11 +77,14 @@ __all__ = [
     "read_images",
     "read_arrays",
     "read_lines",
+    "overview",
     "read_pixels",
     "read_table",
     "slidingwindow",
     "splitobs",
     "timeseries_kfolds",
+    "stream_table",
+    "timeseries_windows",
     "unbatch",
     "undersample",
 ]

@@ -11,36 +11,57 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxion.data.tabletypes import MISSING
+from fluxion.data.tabletypes import LETTERS, MISSING, dates, times, without_markers
 from fluxion.errors import DataError
 
 if TYPE_CHECKING:
     import polars
 
 TASKS = ("classification", "regression")
-KINDS = ("number", "boolean", "date", "category")
+KINDS = ("number", "boolean", "date", "time", "category")
+SCALES = ("standard", "minmax", "log", "none")
 FEW_CLASSES = 20  # whole numbers with at most so many different values are classes, not quantities
 MANY_TEXTS, MANY_SHARE = 20, 0.2  # text with more values than both is taken for a name or a number of a ticket
-MOST_CATEGORIES = 1000
+MOST_CATEGORIES = 1000  # that get a feature each
+MOST_NUMBERS = 600  # that a category is embedded in
+WIDE = 20  # categories, more than which are embedded where that is asked for
 
 
 @dataclass(frozen=True)
 class Column:
-    """How one column becomes features: a standardized number, or one feature per category."""
+    """How one column becomes features: a scaled number, one feature per category, or the code of the category."""
 
     name: str
     kind: str  # one of KINDS
     missing: int  # cells that were missing in training
-    median: float = 0.0  # of a number, a boolean (0, 1) or a date (days since 1970): put where a cell is missing
-    mean: float = 0.0
-    std: float = 1.0
+    median: float = 0.0  # of a number, a boolean (0, 1), a date (days since 1970), a time (hours): for missing cells
+    mean: float = 0.0  # subtracted; the smallest value where the scale is minmax, that of logarithms where it is log
+    std: float = 1.0  # divided by
     categories: tuple[str | None, ...] = ()  # sorted; None last, where cells were missing in training
+    scale: str = "standard"  # one of SCALES
+    embedding: int = 0  # the numbers that a category is embedded in; 0 for a feature per category
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        if self.kind != "category":
+        if self.kind != "category" or self.embedding:
             return (self.name,)
         return tuple(f"{self.name}={'(missing)' if value is None else value}" for value in self.categories)
+
+    def features(self, series: polars.Series, into: np.ndarray) -> None:
+        """Write the features of every cell into `into` (rows, features), which holds zeros."""
+        if self.kind == "category":
+            codes = codes_of(series, self.categories)
+            if self.embedding:
+                into[:, 0] = codes + 1
+            else:
+                found = np.flatnonzero(codes >= 0)
+                into[found, codes[found]] = 1
+            return
+        values = numbers_of(series, self.kind)
+        values = np.where(np.isnan(values), self.median, values)
+        if self.scale == "log":
+            values = _log(values, self.name)
+        into[:, 0] = scaled(values, self.mean, self.std, self.name)
 
 
 @dataclass(frozen=True)
@@ -55,23 +76,42 @@ class Target:
     std: float = 1.0
 
 
-def fit_column(series: polars.Series, known: np.ndarray, standardize: bool = True) -> Column | str:
-    """How to use a column, judged by its rows that have a target, or the reason why it is not used."""
+def fit_column(
+    series: polars.Series,
+    known: np.ndarray,
+    *,
+    kind: str | None = None,
+    scale: str | None = None,
+    standardize: bool = True,
+    embed: bool | None = False,
+) -> Column | str:
+    """How to use a column, judged by its rows that have a target, or the reason why it is not used.
+
+    `kind` and `scale` are those asked for, or None; None for `embed` leaves it to the number of categories.
+    """
     import polars as pl
 
-    dtype = series.dtype
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _fit_texts(series.name, series.filter(known).cast(pl.String))
-    if dtype.is_numeric():
-        kind = "number"
-    elif dtype == pl.Boolean:
-        kind = "boolean"
-    elif dtype in (pl.Date, pl.Datetime):
-        kind = "date"
-    elif dtype == pl.Null:
-        return "all values are missing"
-    else:
-        return f"values of type {dtype} are neither numbers, text nor dates"
+    dtype, asked = series.dtype, kind is not None
+    if kind is None:
+        textual = dtype in (pl.String, pl.Categorical, pl.Enum)
+        if textual and not _answers(series):
+            kind = "category"
+        elif dtype.is_numeric():
+            kind = "number"
+        elif textual or dtype == pl.Boolean:
+            kind = "boolean"
+        elif dtype in (pl.Date, pl.Datetime):
+            kind = "date"
+        elif dtype == pl.Time:
+            kind = "time"
+        elif dtype == pl.Null:
+            return "all values are missing"
+        else:
+            return f"values of type {dtype} are neither numbers, text nor dates"
+    if kind == "category":
+        return _fit_texts(series.filter(known), embed, asked)
+    if scale is None:  # a date, as a number of days, is too large as it is
+        scale = "standard" if standardize or kind in ("date", "time") else "none"
     values = numbers_of(series, kind)[known]
     absent = np.isnan(values)
     if absent.all():
@@ -80,15 +120,21 @@ def fit_column(series: polars.Series, known: np.ndarray, standardize: bool = Tru
     if present.min() == present.max():
         return f"a single value ({series.filter(known).drop_nulls()[0]})"
     median = float(np.median(present))
-    mean, std = _mean_std(np.where(absent, median, values), series.name)
-    if std == 0:
+    mean, std = 0.0, 1.0
+    if scale == "minmax":
+        mean, std = float(present.min()), float(present.max() - present.min())
+    elif scale != "none":
+        filled = np.where(absent, median, values)
+        mean, std = _mean_std(
+            _log(filled, series.name, np.flatnonzero(known)) if scale == "log" else filled, series.name
+        )
+    if std == 0 or not np.isfinite(std):
         return f"no spread that float64 can hold ({present.min():g} to {present.max():g})"
-    if not standardize and kind != "date":  # a date, as a number of days, is too large as it is
-        mean, std = 0.0, 1.0
-    return Column(series.name, kind, int(absent.sum()), median, mean, std)
+    return Column(series.name, kind, int(absent.sum()), median, mean, std, scale=scale)
 
 
-def _fit_texts(name: str, series: polars.Series) -> Column | str:
+def _fit_texts(series: polars.Series, embed: bool | None, asked: bool) -> Column | str:
+    name, series = series.name, _texts(series)
     missing = series.null_count()
     values = sorted(series.drop_nulls().unique().to_list())
     present = len(series) - missing
@@ -96,11 +142,39 @@ def _fit_texts(name: str, series: polars.Series) -> Column | str:
         return "all values are missing"
     if len(values) == 1 and not missing:
         return f"a single value ({values[0]})"
-    if len(values) > MANY_TEXTS and len(values) > MANY_SHARE * present:
+    if not asked and len(values) > MANY_TEXTS and len(values) > MANY_SHARE * present:
         return f"text with {len(values)} different values in {present} rows"
+    wide = len(values) > WIDE if embed is None else embed
+    if wide:
+        counts = Counter(series.drop_nulls().to_list())
+        # What occurs once shares the code of what training does not hold, whose numbers are learned by it.
+        values = [value for value in values if counts[value] > 1]
+        if not values:
+            return f"text with {present} different values in {present} rows"
+        size = len(values) + bool(missing)
+        categories = (*values, None) if missing else tuple(values)
+        return Column(name, "category", missing, categories=categories, embedding=embedding_size(size + 1))
     if len(values) > MOST_CATEGORIES:
+        if asked:
+            raise DataError(
+                f"{name}: expected at most {MOST_CATEGORIES} categories for a feature each, got {len(values)}. "
+                f"Embed them: embed=[{name!r}]."
+            )
         return f"text with {len(values)} different values, more than {MOST_CATEGORIES}"
     return Column(name, "category", missing, categories=(*values, None) if missing else tuple(values))
+
+
+def embedding_size(categories: int) -> int:
+    """How many numbers so many categories are embedded in, by the rule of fastai."""
+    return min(MOST_NUMBERS, round(1.6 * categories**0.56))
+
+
+def _answers(series: polars.Series) -> bool:
+    """Whether the cells are yes and no, or true and false, and both occur."""
+    import polars as pl
+
+    found = series.cast(pl.String).drop_nulls().unique()
+    return len(found) <= 6 and set(found.str.to_lowercase()) in ({"yes", "no"}, {"true", "false"})
 
 
 def counts_rows(series: polars.Series) -> bool:
@@ -108,10 +182,11 @@ def counts_rows(series: polars.Series) -> bool:
 
     In 50 rows and more half of the numbers may be absent: a part of a table that had a counter still has one.
     """
-    if not series.dtype.is_integer() or len(series) < 2 or series.null_count() or series.n_unique() < len(series):
+    if not series.dtype.is_integer() or len(series) < 2 or series.null_count():
         return False
     span = int(series.max()) - int(series.min()) + 1  # type: ignore[arg-type]
-    return span == len(series) or (len(series) >= 50 and span <= 2 * len(series))
+    consecutive = span == len(series) or (len(series) >= 50 and len(series) < span <= 2 * len(series))
+    return consecutive and series.n_unique() == len(series)
 
 
 def fit_target(series: polars.Series, rows: np.ndarray, task: str | None) -> Target:
@@ -163,22 +238,26 @@ def numbers_of(series: polars.Series, kind: str, rows: np.ndarray | None = None)
     if dtype in (pl.Categorical, pl.Enum):
         series = series.cast(pl.String)
         dtype = series.dtype
-    accepted = {"number": "a number", "boolean": "a number or true or false", "date": "a date"}[kind]
+    accepted = {"boolean": "a number or true or false", "date": "a date", "time": "a time of day"}.get(kind, "a number")
     if dtype == pl.Null:
         return np.full(len(series), np.nan)
-    if kind == "date" and dtype in (pl.Date, pl.Datetime):
-        cast = series.dt.timestamp("us").cast(pl.Float64) / 86_400_000_000
-    elif kind != "date" and dtype == pl.String:
-        text = series.str.strip_chars()
-        text = text.set(text.is_in(list(MISSING)).fill_null(False), None)
-        series = text
-        if kind == "boolean":
-            text = text.str.to_lowercase().replace({"true": "1", "false": "0"})
-        cast = text.cast(pl.Float64, strict=False)
-    elif kind != "date" and (dtype.is_numeric() or dtype == pl.Boolean):
+    if dtype == pl.String:
+        series = without_markers(series, MISSING)
+    moments = kind in ("date", "time")
+    cast = pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
+    if moments:
+        read = (dates if kind == "date" else times)(series) if dtype == pl.String else series
+        if kind == "date" and read is not None and read.dtype in (pl.Date, pl.Datetime):
+            cast = read.dt.timestamp("us").cast(pl.Float64) / 86_400_000_000
+        elif kind == "time" and read is not None and read.dtype == pl.Time:
+            cast = read.cast(pl.Int64).cast(pl.Float64) / 3_600_000_000_000
+    elif dtype == pl.String:
+        words = {word: str(int(value)) for word, value in LETTERS.items()}
+        cast = (series.str.to_lowercase().replace(words) if kind == "boolean" else series).cast(
+            pl.Float64, strict=False
+        )
+    elif dtype.is_numeric() or dtype == pl.Boolean:
         cast = series.cast(pl.Float64)
-    else:
-        cast = pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
     bad = (cast.is_null() & series.is_not_null()).to_numpy()
     values = cast.fill_null(np.nan).to_numpy()
     reason = f"expected {accepted}"
@@ -195,10 +274,25 @@ def codes_of(series: polars.Series, categories: tuple[str | None, ...]) -> np.nd
     """The place of each cell among the categories, -1 where it is not one."""
     import polars as pl
 
+    known = [value for value in categories if value is not None]
+    texts = _texts(series)
+    codes = texts.replace_strict(known, range(len(known)), default=-1, return_dtype=pl.Int64)
+    absent = len(known) if len(known) < len(categories) else -1
+    return codes.set(texts.is_null(), absent).to_numpy()
+
+
+def _texts(series: polars.Series) -> polars.Series:
+    """The cells as text; a whole number is written without a point whatever its type."""
+    import polars as pl
+
     if isinstance(series.dtype, pl.List | pl.Array | pl.Struct | pl.Object):
         raise DataError(f"{series.name}: expected text, got values of type {series.dtype}.")
-    place = {value: i for i, value in enumerate(categories)}
-    return np.array([place.get(value, -1) for value in series.cast(pl.String).to_list()], dtype=np.intp)
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
+        whole = series.cast(pl.Int64, strict=False)
+        same = (whole.cast(pl.Float64) == series).fill_null(False)
+        return whole.cast(pl.String).zip_with(same, series.cast(pl.String))
+    return series.cast(pl.String)
 
 
 def labels_of(series: polars.Series, example: Any) -> list[Any]:
@@ -214,15 +308,24 @@ def labels_of(series: polars.Series, example: Any) -> list[Any]:
     return [int(x) if x == int(x) else x for x in values] if isinstance(example, int) else values
 
 
-def standardize(values: np.ndarray, mean: float, std: float, name: str) -> np.ndarray:
+def scaled(values: np.ndarray, mean: float, std: float, name: str) -> np.ndarray:
     """`(values - mean) / std` as float32, or an error where that is too large for it."""
     with np.errstate(over="ignore"):
-        scaled = ((values - mean) / std).astype(np.float32)
-    bad = np.isinf(scaled)
+        result = ((values - mean) / std).astype(np.float32)
+    bad = np.isinf(result)
     if bad.any():
         at = int(bad.argmax())
         raise DataError(f"{name}: expected values near those of training ({mean:g}), got {values[at]:g} in row {at}.")
-    return scaled
+    return result
+
+
+def _log(values: np.ndarray, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+    bad = values < 0
+    if bad.any():
+        at = int(bad.argmax())
+        row = at if rows is None else rows[at]
+        raise DataError(f"{name}: expected numbers of at least 0 for the scale log, got {values[at]:g} in row {row}.")
+    return np.log1p(values)
 
 
 def _mean_std(values: np.ndarray, name: str) -> tuple[float, float]:

@@ -101,7 +101,7 @@ def _check(column: polars.Series, low: int, high: int, what: str, where: str) ->
     if column.dtype.is_numeric():
         fits = (column.is_between(low, high) & (column == column.floor())).fill_null(False)
     if not fits.all():
-        row = fits.arg_min()
+        row = fits.to_list().index(False)
         raise DataError(f"{where}: {column.name}: expected {what}, got {column[row]!r} in row {row}.")
 
 

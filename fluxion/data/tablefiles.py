@@ -66,7 +66,7 @@ def read_table(
     """
     file = Path(path)
     if not file.is_file():
-        raise DataError(f"{file}: expected a CSV, TSV or Parquet file, {_what_is_there(file)}")
+        raise DataError(f"{file}: expected a CSV, TSV or Parquet file, {what_is_there(file)}")
     markers = check_missing(missing, f"{file}")
     if is_parquet(file):
         frame = _read_parquet(file, columns, types, markers)
@@ -107,10 +107,13 @@ def check_missing(missing: Sequence[str], where: str) -> list[str]:
 
 def check_column(frame: polars.DataFrame, name: str, where: str) -> None:
     """Raise a `DataError` that lists the columns unless `frame` has one called `name`."""
-    if name not in frame.columns:
-        known = ", ".join(frame.columns[:30]) + (f", ... ({frame.width} in all)" if frame.width > 30 else "")
-        hint = nearest(str(name), frame.columns)
-        raise DataError(f"{where}: expected a column {name!r}, the columns are {known}.{hint}")
+    check_name(frame.columns, name, where)
+
+
+def check_name(names: Sequence[str], name: str, where: str) -> None:
+    if name not in names:
+        known = ", ".join(names[:30]) + (f", ... ({len(names)} in all)" if len(names) > 30 else "")
+        raise DataError(f"{where}: expected a column {name!r}, the columns are {known}.{nearest(str(name), names)}")
 
 
 def _read_parquet(
@@ -125,7 +128,7 @@ def _read_parquet(
         wanted = known if columns is None else [name for name in columns if name in known]
         frame = scan.collect() if len(wanted) < len(columns or known) else scan.select(wanted).collect()
     except (PolarsError, OSError, PanicException) as error:
-        raise FileFormatError(f"{file}: expected a Parquet file, it is damaged ({_line(error)}).") from error
+        raise FileFormatError(f"{file}: expected a Parquet file, it is damaged ({first_line(error)}).") from error
     return with_types(frame, check_types(types, known, f"{file}"), markers, f"{file}")
 
 
@@ -166,25 +169,25 @@ class TextFile:
             return read_header(stream, self.file, header)
 
     def check_lines(self, separator: str) -> None:
-        """Raise for the first line that has not as many cells as the header, or is not UTF-8."""
-        file = self.file
-        try:
-            with io.TextIOWrapper(self.open(), newline="", encoding="utf-8-sig") as stream:
-                reader = csv.reader(_without_nul(stream), delimiter=separator)
-                width = 0
-                for row in reader:
-                    width = width or len(row)
-                    if row and len(row) != width and not (len(row) == 1 and not row[0].strip()):
-                        raise FileFormatError(
-                            f"{file}: expected {width} cells in every line, as in the header, got {len(row)} in line "
-                            f"{reader.line_num}. Quote cells that hold {separator!r}."
-                        )
-        except UnicodeDecodeError as error:
-            raise FileFormatError(
-                f"{file}: expected UTF-8 text, got other bytes ({error.reason}). {_COMMON}"
-            ) from error
-        except csv.Error as error:
-            raise FileFormatError(f"{file}: expected a CSV file, in line {reader.line_num}: {error}.") from error
+        check_lines(self.open(), f"{self.file}", separator)
+
+
+def check_lines(stream: IO[bytes], where: str, separator: str, width: int = 0) -> None:
+    """Raise for the first line that has not `width` cells, or not as many as the first line, or is not UTF-8."""
+    try:
+        with io.TextIOWrapper(stream, newline="", encoding="utf-8-sig") as text:
+            reader = csv.reader(_without_nul(text), delimiter=separator)
+            for row in reader:
+                width = width or len(row)
+                if row and len(row) != width and not (len(row) == 1 and not row[0].strip()):
+                    raise FileFormatError(
+                        f"{where}: expected {width} cells in every line, as in the header, got {len(row)} in line "
+                        f"{reader.line_num}. Quote cells that hold {separator!r}."
+                    )
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{where}: expected UTF-8 text, got other bytes ({error.reason}). {_COMMON}") from error
+    except csv.Error as error:
+        raise FileFormatError(f"{where}: expected a CSV file, in line {reader.line_num}: {error}.") from error
 
 
 def _read_text(
@@ -201,7 +204,9 @@ def _read_text(
     except (PolarsError, PanicException) as error:
         text.check_lines(head.separator)
         kind = "text" if isinstance(error, ComputeError) else "a table"
-        raise FileFormatError(f"{file}: expected {kind} that can be read, got an error: {_line(error)}.") from error
+        raise FileFormatError(
+            f"{file}: expected {kind} that can be read, got an error: {first_line(error)}."
+        ) from error
     # A line that is too short is filled up with missing values: look at the lines where that may have happened.
     if frame.height and frame[:, -1].null_count() > 0:
         text.check_lines(head.separator)
@@ -231,6 +236,8 @@ def parsed(source: Path | bytes, head: Header, asked: Mapping[str, Any], markers
         frame = pl.read_csv(source, infer_schema_length=_SAMPLE, null_values=markers[len(MISSING) :] or None, **options)
     except ComputeError:
         frame = pl.read_csv(source, infer_schema_length=None, null_values=markers, **options)
+    if frame.width != len(head.names):
+        raise ComputeError(f"expected {len(head.names)} cells in every line, got {frame.width}")
     frame = frame.rename(dict(zip(frame.columns, head.names, strict=True)))
     return frame.with_columns([without_markers(c, markers) for c in frame if c.dtype == pl.String])
 
@@ -248,13 +255,19 @@ def _unpacked(file: Path) -> bytes:
         with gzip.open(file) as stream:
             content = stream.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise FileFormatError(f"{file}: expected a file packed with gzip, it is damaged ({_line(error)}).") from error
+        raise FileFormatError(
+            f"{file}: expected a file packed with gzip, it is damaged ({first_line(error)})."
+        ) from error
     if len(content) > most:
         raise FileFormatError(
             f"{file}: expected at most {most:,} bytes in a gzip file of {file.stat().st_size:,}, there are more. "
             "Unpack it first if you trust it."
         )
     return content
+
+
+def damaged_gzip(file: Path, error: Exception) -> FileFormatError:
+    return FileFormatError(f"{file}: expected a file packed with gzip, it is damaged ({first_line(error)}).")
 
 
 class Header(NamedTuple):
@@ -264,6 +277,11 @@ class Header(NamedTuple):
     raw: list[str]  # as they stand in the file, or as polars calls columns without names
     separator: str
     in_file: bool  # whether the first line holds them
+
+    def below(self) -> Header:
+        """That of the lines after it."""
+        raw = [f"column_{i + 1}" for i in range(len(self.names))]
+        return self._replace(raw=raw, in_file=False)
 
 
 def read_header(stream: IO[bytes], file: Path, header: bool | Sequence[str] | None = True) -> Header:
@@ -317,7 +335,7 @@ def _without_nul(lines: Iterator[str]) -> Iterator[str]:
     return (line.replace("\x00", "") for line in lines)
 
 
-def _what_is_there(file: Path) -> str:
+def what_is_there(file: Path) -> str:
     if file.is_dir():
         return "got a folder."
     if file.parent.is_dir():
@@ -333,6 +351,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:200]

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from fluxion.data.columns import KINDS, TASKS, Column, Target
+from fluxion.data.columns import KINDS, MOST_NUMBERS, SCALES, TASKS, Column, Target
 from fluxion.data.tables import TableEncoder
 from fluxion.errors import FileFormatError
 
@@ -14,12 +14,13 @@ from fluxion.errors import FileFormatError
 def read_encoder(document: Any) -> TableEncoder:
     """The encoder in a document of `TableEncoder.to_json`, or a `FileFormatError` that names the entry."""
     top = _dict(document, "the document")
-    if top.get("format") != "fluxion.TableEncoder" or top.get("version") != 1:
-        got = f"{top.get('format')!r:.60}, {top.get('version')!r:.20}"
-        _refuse("format, version", "'fluxion.TableEncoder', 1", got)
+    version = top.get("version")
+    if top.get("format") != "fluxion.TableEncoder" or isinstance(version, bool) or version not in (1, 2):
+        got = f"{top.get('format')!r:.60}, {version!r:.20}"
+        _refuse("format, version", "'fluxion.TableEncoder', 1 or 2", got)
     target = _target(_dict(_entry(top, "target"), "target"))
     entries = _list(_entry(top, "columns"), "columns")
-    columns = [_column(_dict(entry, f"columns[{i}]"), f"columns[{i}]") for i, entry in enumerate(entries)]
+    columns = [_column(_dict(entry, f"columns[{i}]"), f"columns[{i}]", version) for i, entry in enumerate(entries)]
     if not columns:
         _refuse("columns", "at least one column", "none")
     dropped = _dict(_entry(top, "dropped"), "dropped")
@@ -58,7 +59,9 @@ def _target(entry: dict[str, Any]) -> Target:
     return Target(name, task, tuple(classes), tuple(counts))
 
 
-def _column(entry: dict[str, Any], where: str) -> Column:
+def _column(entry: dict[str, Any], where: str, version: int) -> Column:
+    if version == 1:  # there was one scale and no embedding
+        entry = {"scale": "standard", "embedding": 0} | entry
     name = _text(_entry(entry, "name", where + "."), f"{where}.name")
     kind = _entry(entry, "kind", where + ".")
     if kind not in KINDS:
@@ -66,7 +69,12 @@ def _column(entry: dict[str, Any], where: str) -> Column:
     missing = _count(_entry(entry, "missing", where + "."), f"{where}.missing")
     if kind != "category":
         median, mean = _finite(entry, "median", where + "."), _finite(entry, "mean", where + ".")
-        return Column(name, kind, missing, median, mean, _positive(entry, "std", where + "."))
+        scale = _entry(entry, "scale", where + ".")
+        if scale not in SCALES:
+            _refuse(f"{where}.scale", f"one of {', '.join(SCALES)}", f"{scale!r:.60}")
+        if scale == "log" and median < 0:
+            _refuse(f"{where}.median", "a number of at least 0 for the scale log", f"{median!r}")
+        return Column(name, kind, missing, median, mean, _positive(entry, "std", where + "."), scale=scale)
     categories = _list(_entry(entry, "categories", where + "."), f"{where}.categories")
     known = categories[:-1] if categories and categories[-1] is None else categories
     for i, value in enumerate(known):
@@ -75,7 +83,10 @@ def _column(entry: dict[str, Any], where: str) -> Column:
         _refuse(
             f"{where}.categories", "different strings in sorted order, null at most at the end", f"{categories!r:.60}"
         )
-    return Column(name, kind, missing, categories=tuple(categories))
+    embedding = _count(_entry(entry, "embedding", where + "."), f"{where}.embedding")
+    if embedding > MOST_NUMBERS:
+        _refuse(f"{where}.embedding", f"at most {MOST_NUMBERS}", f"{embedding}")
+    return Column(name, kind, missing, categories=tuple(categories), embedding=embedding)
 
 
 def _refuse(where: str, expected: str, got: str) -> NoReturn:

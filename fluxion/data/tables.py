@@ -7,27 +7,31 @@ printed (`describe`), kept as JSON (`to_json`) and applied to any later table wi
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluxion.data.classweights import balanced
 from fluxion.data.columns import (
+    KINDS,
+    SCALES,
     TASKS,
     Column,
     Target,
-    codes_of,
     counts_rows,
     fit_column,
     fit_target,
     known_rows,
     labels_of,
     numbers_of,
-    standardize,
+    scaled,
 )
 from fluxion.data.onehot import onecold
 from fluxion.data.tablefiles import check_column
 from fluxion.errors import ArgumentError, DataError, DTypeError, ShapeError, nearest
+from fluxion.layers import TableEmbedding
 
 if TYPE_CHECKING:
     import polars
@@ -38,9 +42,12 @@ if TYPE_CHECKING:
 class TableEncoder:
     """The way from a table to features and targets, fitted on a training table by `TableEncoder.fit`.
 
-    Numbers, booleans and dates become `(x - mean) / std`, a missing cell the training median; text becomes one 0/1
-    feature per category of the training table, in sorted order. Where cells were missing in training, missing is a
+    Numbers, booleans, dates and times become `(x - mean) / std`, a missing cell the training median; text becomes one
+    0/1 feature per category of the training table, in sorted order. Where cells were missing in training, missing is a
     category of its own; a category that training did not hold gives zeros in all of a column's features.
+
+    An embedded category is one feature, its code: 0 for what training did not hold or held once, then the categories
+    in sorted order, missing last. `encoder.input_layer()` is the layer that embeds the codes.
 
     >>> import fluxion as fx
     >>> table = fx.read_table(fx.datasets.path("iris"))
@@ -59,13 +66,23 @@ class TableEncoder:
     unlabeled: int  # rows left out because their target is missing
 
     @staticmethod
-    def fit(frame: polars.DataFrame, target: str, *, task: str | None = None, standardize: bool = True) -> TableEncoder:
+    def fit(
+        frame: polars.DataFrame,
+        target: str,
+        *,
+        task: str | None = None,
+        standardize: bool = True,
+        kinds: Mapping[str, str] | None = None,
+        scale: Mapping[str, str] | None = None,
+        embed: bool | Sequence[str] = False,
+    ) -> TableEncoder:
         """Decide from a training table how its columns become features and targets.
 
-        Left out, with the reason in `dropped`: columns with a single value or none; text with more than 20 different
-        values that also are more than a fifth of all (names, tickets); whole numbers that only count rows, unless
-        nothing else is there; values that are neither numbers, text nor dates. Mean and standard deviation (divided
-        by N) are those of the column with missing cells replaced by the median.
+        Left out, with the reason in `dropped`: columns with a single value or none (the border pixels of MNIST); text
+        with more than 20 different values that also are more than a fifth of all (names, tickets); whole numbers that
+        only count rows, unless nothing else is there; values that are neither numbers, text, dates nor times. Text of
+        yes and no is boolean. Mean and standard deviation (divided by N) are those of the column with missing cells
+        replaced by the median.
 
         A target of text or booleans, or of whole numbers with at most 20 different values (each twice on average),
         makes a classification, any other number a regression. Rows without a target are left out.
@@ -74,33 +91,59 @@ class TableEncoder:
             frame: the training table.
             target: the name of the column to predict.
             task: "classification" or "regression", to decide it yourself.
-            standardize: whether numbers are brought to mean 0 and deviation 1; dates and the target always are.
+            standardize: whether numbers are brought to mean 0 and deviation 1; dates, times and the target always are.
+            kinds: what columns are, where it is not to be guessed: "number", "boolean", "date", "time", "category",
+                or "drop" to leave one out.
+            scale: how the numbers of a column are scaled: "standard"; "minmax", `(x - min) / (max - min)` with those of
+                training; "log", `log(1 + x)` and then standard; "none".
+            embed: whether text with more than 20 categories is embedded, or the names of the columns that are.
 
-        Errors: `DataError` for a target that is not there or has a single value, for infinite numbers (with row and
-        column), and where no column is left.
+        Errors: `DataError` for a target or column that is not there, a target with a single value, infinite numbers,
+            negative ones where the scale is log, cells that are not of the kind asked for (with row and column), more
+            than 1000 categories without embedding, and where no column is left.
 
         >>> import fluxion as fx, polars as pl
         >>> table = pl.DataFrame({"size": [1.0, None, 8.0], "kind": ["b", "a", None], "price": [1.5, 2, 4]})
-        >>> encoder = fx.TableEncoder.fit(table, "price")
+        >>> encoder = fx.TableEncoder.fit(table, "price", scale={"size": "minmax"})
         >>> encoder.feature_names
         ('size', 'kind=a', 'kind=b', 'kind=(missing)')
+        >>> encoder.features(table)[:, 0]
+        array([0. , 0.5, 1. ], dtype=float32)
         """
         _check_frame(frame)
         check_column(frame, target, "TableEncoder: target")
         if task is not None and task not in TASKS:
             hint = nearest(str(task), TASKS)
             raise ArgumentError(f"TableEncoder: expected task as one of {', '.join(TASKS)}, got {task!r}.{hint}")
+        kinds, scales = (
+            _choices(frame, target, kinds, "kinds", (*KINDS, "drop")),
+            _choices(frame, target, scale, "scale", SCALES),
+        )
+        embedded = set() if isinstance(embed, bool) else set(_choices(frame, target, dict.fromkeys(embed), "embed", ()))
         known = known_rows(frame[target])
         if not known.any():
             raise DataError(f"TableEncoder: expected values in the target column {target!r}, all are missing.")
         goal = fit_target(frame[target].filter(known), np.flatnonzero(known), task)
         columns, dropped, counters = [], {}, []
         for series in frame.drop(target):
-            column = fit_column(series, known, standardize)
+            name = series.name
+            kind = kinds.get(name, "category" if name in embedded else None)
+            if kind == "drop":
+                dropped[name] = "as asked for"
+                continue
+            column = fit_column(
+                series,
+                known,
+                kind=kind,
+                scale=scales.get(name),
+                standardize=standardize,
+                embed=None if embed is True else name in embedded,
+            )
+            _check_choices(column, name in scales, name in embedded)
             if isinstance(column, str):
-                dropped[series.name] = column
-            elif counts_rows(series.filter(known)):
-                dropped[series.name] = "whole numbers that count the rows"
+                dropped[name] = column
+            elif kind is None and counts_rows(series.filter(known)):
+                dropped[name] = "whole numbers that count the rows"
                 counters.append(column)
             else:
                 columns.append(column)
@@ -125,7 +168,7 @@ class TableEncoder:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The name of each feature: the column's, with `=category` where it has several."""
+        """The name of each feature: the column's, with `=category` where each category has one."""
         return tuple(name for column in self.columns for name in column.feature_names)
 
     def features(self, frame: polars.DataFrame) -> Float32[np.ndarray, "rows features"]:
@@ -141,15 +184,9 @@ class TableEncoder:
         start = 0
         for column in self.columns:
             check_column(frame, column.name, "TableEncoder")
-            if column.kind == "category":
-                codes = codes_of(frame[column.name], column.categories)
-                found = np.flatnonzero(codes >= 0)
-                x[found, start + codes[found]] = 1
-            else:
-                values = numbers_of(frame[column.name], column.kind)
-                values = np.where(np.isnan(values), column.median, values)
-                x[:, start] = standardize(values, column.mean, column.std, column.name)
-            start += len(column.feature_names)
+            stop = start + len(column.feature_names)
+            column.features(frame[column.name], x[:, start:stop])
+            start = stop
         return x
 
     def targets(self, frame: polars.DataFrame) -> np.ndarray:
@@ -168,7 +205,7 @@ class TableEncoder:
                 "Leave such rows out with encoder.labeled(table)."
             )
         if goal.task == "regression":
-            return standardize(numbers_of(series, "number"), goal.mean, goal.std, goal.name)[:, None]
+            return scaled(numbers_of(series, "number"), goal.mean, goal.std, goal.name)[:, None]
         place = {value: i for i, value in enumerate(goal.classes)}
         values = labels_of(series, goal.classes[0])
         for row, value in enumerate(values):
@@ -210,6 +247,39 @@ class TableEncoder:
             )
         return np.array(goal.classes)[y]
 
+    def class_weights(self) -> Float32[np.ndarray, " classes"]:
+        """What each class is to count in a loss so that all classes count alike, by their numbers in training.
+
+        `n / (k * count)` for a class with `count` of `n` rows and `k` classes; see `fx.class_weights`.
+
+        >>> import fluxion as fx, polars as pl
+        >>> table = pl.DataFrame({"size": [1.0, 2.5, 8.0, 3.5], "kind": ["a", "a", "b", "a"]})
+        >>> fx.TableEncoder.fit(table, "kind").class_weights()
+        array([0.6666667, 2.       ], dtype=float32)
+        """
+        if self.task != "classification":
+            raise DataError(f"class_weights: expected a classification, {self.target.name!r} is a number.")
+        return balanced(np.array(self.target.counts))
+
+    def input_layer(self) -> TableEmbedding:
+        """The layer that a model of the features begins with: it embeds the codes of embedded categories.
+
+        A category of `n` codes is embedded in `min(600, round(1.6 * n**0.56))` numbers, the rule of fastai.
+
+        >>> import fluxion as fx, polars as pl
+        >>> table = pl.DataFrame({"city": ["Rome", "Oslo"] * 2, "size": [1.0, 2, 8, 9], "price": [1.5, 2, 4, 8]})
+        >>> encoder = fx.TableEncoder.fit(table, "price", embed=["city"])
+        >>> encoder.input_layer()
+        TableEmbedding(2, [(0, 3, 3)])
+        >>> model = fx.Chain(encoder.input_layer(), fx.Dense(None, 32, fx.relu), fx.Dense(32, 1))
+        """
+        codes, at = [], 0
+        for column in self.columns:
+            if column.embedding:
+                codes.append((at, len(column.categories) + 1, column.embedding))
+            at += len(column.feature_names)
+        return TableEmbedding(at, codes)
+
     def describe(self) -> list[str]:
         """What was decided, in short sentences: the target, the columns used and not used, what was missing."""
         goal = self.target
@@ -221,13 +291,12 @@ class TableEncoder:
             lines = [f"{goal.name}: regression, mean {goal.mean:.4g}, standard deviation {goal.std:.4g}"]
         if self.unlabeled:
             lines.append(f"{_number(self.unlabeled, 'row')} left out: {goal.name} is missing")
-        kinds = [
-            f"{c.name} ({c.kind if c.kind != 'category' else _number(len(c.categories), 'category')})"
-            for c in self.columns
-        ]
         features = _number(len(self.feature_names), "feature")
-        lines.append(f"{features} of {_number(len(self.columns), 'column')}: {', '.join(kinds)}")
-        lines.extend(f"{name}: not used, {why}" for name, why in self.dropped.items())
+        shown = _shortened([f"{c.name} ({_what(c)})" for c in self.columns])
+        lines.append(f"{features} of {_number(len(self.columns), 'column')}: {shown}")
+        for why in dict.fromkeys(self.dropped.values()):
+            names = [name for name, reason in self.dropped.items() if reason == why]
+            lines.append(f"{_shortened(names)}: not used, {why}")
         for column in self.columns:
             if column.missing:
                 fate = (
@@ -247,11 +316,13 @@ class TableEncoder:
         columns = []
         for c in self.columns:
             entry: dict[str, Any] = {"name": c.name, "kind": c.kind, "missing": c.missing}
-            numbers = {"median": c.median, "mean": c.mean, "std": c.std}
-            columns.append(entry | ({"categories": list(c.categories)} if c.kind == "category" else numbers))
+            if c.kind == "category":
+                columns.append(entry | {"categories": list(c.categories), "embedding": c.embedding})
+            else:
+                columns.append(entry | {"median": c.median, "scale": c.scale, "mean": c.mean, "std": c.std})
         return {
             "format": "fluxion.TableEncoder",
-            "version": 1,
+            "version": 2,
             "target": target,
             "columns": columns,
             "dropped": dict(self.dropped),
@@ -261,7 +332,7 @@ class TableEncoder:
 
     @staticmethod
     def from_json(document: Any) -> TableEncoder:
-        """The encoder that `to_json` wrote.
+        """The encoder that `to_json` wrote, of this version or an earlier one.
 
         Errors: `FileFormatError` that names the entry for anything that `to_json` would not write.
 
@@ -292,6 +363,45 @@ def _check_frame(frame: Any) -> None:
             f"TableEncoder: expected a polars.DataFrame (see fx.read_table), got {kind.__module__}.{kind.__name__}."
             + remedy.get(kind.__name__, "")
         )
+
+
+def _choices(
+    frame: polars.DataFrame, target: str, chosen: Mapping[str, Any] | None, what: str, options: Sequence[str]
+) -> dict[str, Any]:
+    """The argument `what` of `fit`, a value for some columns, checked."""
+    if chosen is not None and not isinstance(chosen, Mapping):
+        raise ArgumentError(f"TableEncoder: expected {what} as a dict of columns, got {chosen!r:.60}.")
+    for name, value in (chosen or {}).items():
+        check_column(frame, name, f"TableEncoder: {what}")
+        if name == target:
+            raise ArgumentError(f"TableEncoder: expected {what} for columns to learn from, {name!r} is the target.")
+        if options and value not in options:
+            hint = nearest(str(value), options)
+            raise ArgumentError(
+                f"TableEncoder: expected {what} of {name!r} as one of {', '.join(options)}, got {value!r}.{hint}"
+            )
+    return dict(chosen or {})
+
+
+def _check_choices(column: Column | str, is_scaled: bool, is_embedded: bool) -> None:
+    if isinstance(column, str):
+        return
+    if is_scaled and column.kind == "category":
+        raise ArgumentError(f"TableEncoder: expected scale for columns of numbers, {column.name!r} is a category.")
+    if is_embedded and column.kind != "category":
+        raise ArgumentError(f"TableEncoder: expected embed for categories, kinds says {column.name!r} is none.")
+
+
+def _what(column: Column) -> str:
+    """`number`, `number, log`, `3 categories`, `40 categories embedded in 13 numbers`."""
+    if column.kind == "category":
+        many = _number(len(column.categories), "category")
+        return f"{many} embedded in {_number(column.embedding, 'number')}" if column.embedding else many
+    return column.kind if column.scale in ("standard", "none") else f"{column.kind}, {column.scale}"
+
+
+def _shortened(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
 def _number(count: int, what: str) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fluxion.errors import ArgumentError, DataError, nearest
@@ -39,11 +39,11 @@ def guessed(column: polars.Series) -> polars.Series:
     head = column.drop_nulls().head(_SAMPLE)
     if len(head) == 0:
         return column
-    for convert in (_truths, _whole, _numbers, dates, _times):
+    for convert in (_truths, _whole, _numbers, dates, times):
         # Days and months that can be told in two ways in the first cells may be clear from a later one.
         if _fits(convert(head), head) or (convert is dates and is_ambiguous(head)):
             typed = convert(column)
-            if _fits(typed, column):
+            if typed is not None and _fits(typed, column):
                 return typed
     return column
 
@@ -61,7 +61,7 @@ def as_type(column: polars.Series, asked: Any, where: str) -> polars.Series:
     elif asked in ("date", "dmy", "mdy") and column.dtype in (pl.Date, pl.Datetime):
         typed = column
     else:
-        typed = _CONVERTERS[asked](column.cast(pl.String))
+        typed = _CONVERTERS[asked](column.cast(pl.String))  # type: ignore[assignment]
     if typed is None:
         if asked == "date" and is_ambiguous(column.cast(pl.String)):
             raise DataError(
@@ -71,7 +71,7 @@ def as_type(column: polars.Series, asked: Any, where: str) -> polars.Series:
         typed = pl.Series(column.name, [None] * len(column), dtype=pl.Date)
     bad = typed.is_null() & column.is_not_null()
     if bad.any():
-        row = bad.arg_max()
+        row = bad.to_list().index(True)
         raise DataError(f"{where}: {column.name}: expected {asked}, as asked for, got {column[row]!r} in row {row}.")
     return typed
 
@@ -166,7 +166,8 @@ def _clock(text: polars.Series) -> polars.Series:
     return whole.str.to_time("%H:%M:%S%.f", strict=False).cast(pl.Time)
 
 
-def _times(column: polars.Series) -> polars.Series | None:
+def times(column: polars.Series) -> polars.Series | None:
+    """Times of day (23:59, 23:59:59.5), or None where a cell is none."""
     return _clock(column) if column.str.contains(f"^{_CLOCK}$").all() else None
 
 
@@ -192,12 +193,12 @@ def _fits(typed: polars.Series | None, column: polars.Series) -> bool:
     return typed is not None and typed.null_count() == column.null_count()
 
 
-_CONVERTERS = {
+_CONVERTERS: dict[str, Callable[[polars.Series], polars.Series | None]] = {
     "number": _numbers,
     "whole": _whole,
     "boolean": lambda column: _truths(column, LETTERS),
     "date": dates,
     "dmy": lambda column: dates(column, "dmy"),
     "mdy": lambda column: dates(column, "mdy"),
-    "time": _times,
+    "time": times,
 }

@@ -9,6 +9,7 @@ from fluxion.layers.dense import Bilinear, Dense, Scale, flatten
 
 # Tables
 from fluxion.layers.embedding import Embedding, EmbeddingBag
+from fluxion.layers.tableembedding import TableEmbedding
 
 # Convolution
 from fluxion.layers.conv import Conv, ConvTranspose, DepthwiseConv, Pad
@@ -88,6 +89,7 @@ __all__ = [
     "SinusoidalPositions",
     "SkipConnection",
     "StochasticDepth",
+    "TableEmbedding",
     "TransformerBlock",
     "Upsample",
     "WeightNorm",

@@ -18,6 +18,7 @@ import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.data.splits import splitobs
+from fluxion.data.streaming import TableStream
 from fluxion.errors import ArgumentError, DataError, StateError, user_frames
 from fluxion.optim.optimizer import Optimizer, adjust, setup
 from fluxion.optim.rules import Adam
@@ -291,6 +292,8 @@ def _infer_sizes(model: Any, batches: Iterable[Any]) -> None:
         return
     if isinstance(batches, DataLoader):
         first = batches.example()
+    elif isinstance(batches, TableStream):
+        first = next(batches.batches(0), None)
     elif isinstance(batches, Sequence):
         first = batches[0] if batches else None
     else:

@@ -325,7 +325,12 @@ def broken(*path, value):
     [
         ([], r"the document: expected a JSON object, got \[\]"),
         (broken("format", value="other"), "format, version: expected"),
-        (broken("version", value=2), "'fluxion.TableEncoder', 1, got 'fluxion.TableEncoder', 2"),
+        (broken("version", value=3), "'fluxion.TableEncoder', 1 or 2, got 'fluxion.TableEncoder', 3"),
+        (broken("version", value=True), "1 or 2, got 'fluxion.TableEncoder', True"),
+        (broken("columns", 0, "scale", value="root"), r"columns\[0\].scale: expected one of standard, minmax"),
+        (broken("columns", 0, "scale", value=KeyError), r"columns\[0\].scale: expected an entry"),
+        (broken("columns", 1, "embedding", value=-1), r"columns\[1\].embedding: expected a whole number"),
+        (broken("columns", 1, "embedding", value=10**9), r"columns\[1\].embedding: expected at most 600"),
         (broken("target", value=None), "target: expected a JSON object"),
         (broken("target", "name", value=3), "target.name: expected a string, got 3"),
         (broken("target", "task", value="guess"), "target.task: expected one of classification, regression"),
@@ -407,3 +412,210 @@ def test_numbers_are_left_as_they_are_when_asked():
     np.testing.assert_array_equal(encoder.features(frame), [[1, 1], [2.5, 0], [2.5, 1], [40, 1]])
     again = fx.TableEncoder.from_json(encoder.to_json())
     np.testing.assert_array_equal(again.features(frame), encoder.features(frame))
+
+
+WIDE = frame(
+    city=[f"c{i % 25:02}" for i in range(250)] + ["once", None],
+    few=["a", "b"] * 126,
+    size=np.linspace(-1, 1, 252) ** 3,
+    y=["u", "v"] * 126,
+)
+
+
+def test_scales_are_the_closed_forms():
+    values = np.array([0.0, 3.0, 1.0, 10.0])
+    table = frame(a=values, b=values, c=values, d=[*values[:3], None], y=["u", "v", "u", "v"])
+    scale = {"a": "minmax", "b": "log", "c": "none", "d": "log"}
+    encoder = TableEncoder.fit(table, "y", scale=scale)
+    x = encoder.features(table)
+    logs, filled = np.log1p(values), np.log1p([0, 3, 1, 1])
+    np.testing.assert_allclose(x[:, 0], values / 10, rtol=1e-6)
+    np.testing.assert_allclose(x[:, 1], (logs - logs.mean()) / logs.std(), rtol=1e-5)
+    np.testing.assert_array_equal(x[:, 2], values)
+    np.testing.assert_allclose(x[:, 3], (filled - filled.mean()) / filled.std(), rtol=1e-5)
+    new = frame(a=[20.0], b=[99.0], c=[7.0], d=[None])
+    np.testing.assert_allclose(
+        encoder.features(new)[0, :3], [2, (np.log(100) - logs.mean()) / logs.std(), 7], rtol=1e-5
+    )
+    assert "a (number, minmax), b (number, log), c (number), d (number, log)" in encoder.describe()[1]
+    with pytest.raises(fx.DataError, match="b: expected numbers of at least 0 for the scale log, got -2 in row 1"):
+        encoder.features(frame(a=[1.0, 1], b=[1.0, -2], c=[1, 1], d=[1, 1]))
+    with pytest.raises(fx.DataError, match="a: expected numbers of at least 0 for the scale log, got -1 in row 2"):
+        TableEncoder.fit(frame(a=[1.0, 2, -1, 3], y=[None, "u", "v", "u"]), "y", scale={"a": "log"})
+    plain = TableEncoder.fit(table, "y", standardize=False, scale={"a": "standard"})
+    assert [column.scale for column in plain.columns] == ["standard", "none", "none", "none"]
+    assert TableEncoder.from_json(json.loads(json.dumps(encoder.to_json()))) == encoder
+
+
+def test_kinds_asked_for():
+    table = frame(
+        klass=[1, 2, 3, 1],
+        text=["1.5", "2", "x3", "4"],
+        flag=["y", "N", "y", None],
+        when=["3/2/2020", "13/2/2020", "1/2/2020", None],
+        clock=["10:00", "12:30", "11:00", "0:00"],
+        row=[1, 2, 3, 4],
+        word=["p", "q", "r", "s"],
+        y=["u", "v", "u", "v"],
+    )
+    kinds = {"klass": "category", "flag": "boolean", "when": "date", "clock": "time", "row": "number", "word": "drop"}
+    encoder = TableEncoder.fit(table, "y", kinds=kinds | {"text": "drop"}, standardize=False)
+    assert encoder.feature_names == ("klass=1", "klass=2", "klass=3", "flag", "when", "clock", "row")
+    assert encoder.dropped == {"text": "as asked for", "word": "as asked for"}
+    x = encoder.features(table)
+    np.testing.assert_array_equal(x[:, :4], [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1]])
+    days = np.array([3.0, 13, 1, 3])
+    hours = np.array([10, 12.5, 11, 0])
+    np.testing.assert_allclose(x[:, 4], (days - days.mean()) / days.std(), rtol=1e-4)
+    np.testing.assert_allclose(x[:, 5], (hours - hours.mean()) / hours.std(), rtol=1e-5)
+    later = table.with_columns(klass=pl.Series([1.0, None, 3.0, 4.0]))  # whole numbers, with a gap read as floats
+    np.testing.assert_array_equal(encoder.features(later)[:, :3], [[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
+    with pytest.raises(fx.DataError, match="text: expected a number, got 'x3' in row 2"):
+        TableEncoder.fit(table, "y", kinds={"text": "number"})
+    assert TableEncoder.from_json(encoder.to_json()) == encoder
+
+
+def test_yes_and_no_are_truth_values_but_classes_keep_their_names():
+    table = frame(paid=["yes", "No", None, "yes"], same=["yes"] * 3 + [None], y=["yes", "no", "no", "yes"])
+    encoder = TableEncoder.fit(table, "y", standardize=False)
+    assert encoder.feature_names == ("paid", "same=yes", "same=(missing)") and encoder.classes == ("no", "yes")
+    assert encoder.features(table)[:, 0].tolist() == [1, 0, 1, 1]
+
+
+def test_wide_categories_become_codes():
+    encoder = TableEncoder.fit(WIDE, "y", embed=True)
+    assert encoder.feature_names == ("city", "few=a", "few=b", "size")
+    city = encoder.columns[0]
+    assert city.categories == (*(f"c{i:02}" for i in range(25)), None) and city.embedding == round(1.6 * 27**0.56)
+    codes = encoder.features(WIDE)[:, 0]
+    assert codes[:3].tolist() == [1, 2, 3] and codes[24] == 25
+    assert codes[250:].tolist() == [0, 26]  # what occurs once stands for what is unknown; missing comes last
+    new = frame(city=["nowhere", None, "c07"], few=["a"] * 3, size=[0.0] * 3)
+    assert encoder.features(new)[:, 0].tolist() == [0, 26, 8]
+    assert "26 categories embedded in 10 numbers" in encoder.describe()[1]
+    assert TableEncoder.from_json(json.loads(json.dumps(encoder.to_json()))) == encoder
+    layer = encoder.input_layer()
+    assert layer(encoder.features(WIDE)).shape == (252, 10 + 3)
+    named = TableEncoder.fit(WIDE, "y", embed=["few"], kinds={"city": "drop"})
+    assert named.features(WIDE)[:4, 0].tolist() == [1, 2, 1, 2] and named.columns[0].embedding == 3
+    assert TableEncoder.fit(WIDE, "y").feature_names[-1] == "size"
+    assert TableEncoder.fit(WIDE, "y").input_layer()(np.ones((2, 30), np.float32)).shape == (2, 30)
+
+
+def test_embedded_categories_are_learned():
+    rng = np.random.default_rng(0)
+    city = rng.integers(0, 30, 600)
+    effect = rng.normal(size=30)
+    table = frame(city=[f"c{i}" for i in city], price=effect[city])
+    encoder = TableEncoder.fit(table, "price", embed=True)
+    model = fx.Chain(encoder.input_layer(), fx.Dense(None, 1))
+    fx.fit(model, encoder.arrays(table), loss=fx.mse, optimizer=fx.Adam(0.05), epochs=20, seed=0, progress=False)
+    assert fx.mse(model(encoder.features(table)), encoder.targets(table)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"kinds": {"sizes": "number"}}, fx.DataError, r"kinds: expected a column 'sizes', .* Did you mean 'size'"),
+        ({"kinds": {"size": "numbers"}}, fx.ArgumentError, "got 'numbers'. Did you mean 'number'"),
+        ({"kinds": {"y": "category"}}, fx.ArgumentError, "'y' is the target"),
+        ({"kinds": ["size"]}, fx.ArgumentError, "expected kinds as a dict"),
+        (
+            {"scale": {"size": "logarithm"}},
+            fx.ArgumentError,
+            "expected scale of 'size' as one of standard, minmax, log",
+        ),
+        ({"scale": {"few": "log"}}, fx.ArgumentError, "expected scale for columns of numbers, 'few' is a category"),
+        ({"scale": {"size": "log"}}, fx.DataError, "size: expected numbers of at least 0 for the scale log"),
+        ({"embed": ["towns"]}, fx.DataError, "embed: expected a column 'towns'"),
+        ({"embed": ["size"], "kinds": {"size": "number"}}, fx.ArgumentError, "expected embed for categories"),
+    ],
+)
+def test_choices_that_cannot_be(options, error, message):
+    with pytest.raises(error, match=message):
+        TableEncoder.fit(WIDE, "y", **options)
+
+
+def test_many_categories_need_an_embedding():
+    table = frame(zip=[f"z{i // 2}" for i in range(2400)], y=["u", "v"] * 1200)
+    with pytest.raises(fx.DataError, match="zip: text with 1200 different values in 2400 rows"):
+        TableEncoder.fit(table, "y")
+    with pytest.raises(fx.DataError, match=r"at most 1000 categories .* got 1200\. Embed them: embed=\['zip'\]"):
+        TableEncoder.fit(table, "y", kinds={"zip": "category"})
+    encoder = TableEncoder.fit(table, "y", kinds={"zip": "category"}, embed=True)
+    assert encoder.features(table)[:, 0].max() == 1200
+
+
+def test_the_first_version_of_the_document_is_read():
+    document = {
+        "format": "fluxion.TableEncoder",
+        "version": 1,
+        "target": {"name": "y", "task": "classification", "classes": ["u", "v"], "counts": [3, 2]},
+        "columns": [
+            {"name": "size", "kind": "number", "missing": 1, "median": 3.0, "mean": 2.0, "std": 4.0},
+            {"name": "paid", "kind": "category", "missing": 0, "categories": ["no", "yes"]},
+        ],
+        "dropped": {},
+        "rows": 5,
+        "unlabeled": 0,
+    }
+    encoder = TableEncoder.from_json(document)
+    x = encoder.features(frame(size=[10.0, None], paid=["yes", "no"]))
+    np.testing.assert_array_equal(x, [[2, 0, 1], [0.25, 1, 0]])
+    assert TableEncoder.from_json(encoder.to_json()) == encoder and encoder.to_json()["version"] == 2
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_document_is_read_or_refused(data):
+    encoder = TableEncoder.fit(WIDE, "y", embed=True, scale={"size": "minmax"})
+    document = encoder.to_json()
+    entry = document
+    while True:
+        keys = list(entry) if isinstance(entry, dict) else range(len(entry))
+        key = data.draw(st.sampled_from(list(keys)))
+        if not isinstance(entry[key], dict | list) or not entry[key] or data.draw(st.booleans()):
+            break
+        entry = entry[key]
+    entry[key] = data.draw(anything)
+    try:
+        read = TableEncoder.from_json(document)
+    except fx.FileFormatError:
+        return
+    assert TableEncoder.from_json(json.loads(json.dumps(read.to_json()))) == read
+    read.describe()
+
+
+def test_class_weights_are_those_of_scikit_learn():
+    """`compute_class_weight("balanced")` of scikit-learn 1.9 on the columns of Titanic and the penguins."""
+    labels = [0] * 549 + [1] * 342
+    np.testing.assert_allclose(fx.class_weights(labels), [0.8114754098360656, 1.3026315789473684], rtol=1e-6)
+    table = frame(x=np.arange(344.0) ** 2, species=["Adelie"] * 152 + ["Chinstrap"] * 68 + ["Gentoo"] * 124)
+    weights = TableEncoder.fit(table, "species").class_weights()
+    np.testing.assert_allclose(weights, [0.7543859649122807, 1.6862745098039216, 0.9247311827956989], rtol=1e-6)
+    assert weights.dtype == np.float32
+    with pytest.raises(fx.DataError, match="expected a classification, 'size' is a number"):
+        TableEncoder.fit(WIDE, "size").class_weights()
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "error", "message"),
+    [
+        ([0.0, 1.0], None, fx.DTypeError, "expected class numbers, got dtype float64"),
+        ([[0], [1]], None, fx.ShapeError, r"labels of shape \(n,\), got \(2, 1\)"),
+        ([0, -1], None, fx.DataError, "expected labels from 0, got -1 to 0"),
+        ([0, 3], 3, fx.DataError, "expected labels from 0 to 2, got 0 to 3"),
+        ([0, 2], None, fx.DataError, "there is none of class 1"),
+        ([0, 1], 3, fx.DataError, "there is none of class 2"),
+    ],
+)
+def test_class_weights_refused(labels, classes, error, message):
+    with pytest.raises(error, match=message):
+        fx.class_weights(labels, classes)

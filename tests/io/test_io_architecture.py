@@ -41,6 +41,7 @@ EXAMPLES = {
     "Maxout": lambda: [fx.Maxout(fx.Dense(2, 3), fx.Dense(2, 3))],
     "PairwiseFusion": lambda: [fx.PairwiseFusion(operator.add, fx.Dense(2, 2), fx.tanh)],
     "Parallel": lambda: [fx.Parallel(jnp.add, fx.Dense(2, 3), fx.Dense(2, 3)), fx.Parallel(jnp.multiply, a=fx.relu)],
+    "TableEmbedding": lambda: [fx.TableEmbedding(3, [(1, 5, 2)]), fx.TableEmbedding(2, [])],
     "Scale": lambda: [fx.Scale(2, 3, activation=fx.gelu, bias=False)],
     "SkipConnection": lambda: [fx.SkipConnection(fx.Dense(2, 2), jnp.add)],
     "Conv": lambda: [fx.Conv((3, 3), 2, 4, fx.relu, stride=2, padding="same"), fx.Conv((3,), 2, 4, groups=2)],

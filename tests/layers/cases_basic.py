@@ -64,6 +64,15 @@ CASES = {
             gradients=False,  # finite differences do not know that the padding row has none
         ),
     ],
+    fx.TableEmbedding: [
+        case(
+            make=lambda: fx.TableEmbedding(4, [(2, 6, 3), (0, 4, 2)], init=fx.randn),
+            inputs=[np.array([[3, 0.5, 5, -1.5], [0, 2.5, 0, 0.25], [1, 1.5, 5, 1.0]], np.float32)],
+            wrong=[(3, 5)],
+            match=r"expected input \(\.\.\., 4\), got \(3, 5\)",
+        ),
+        case(make=lambda: fx.TableEmbedding(3, []), inputs=[(2, 3)]),
+    ],
     fx.EmbeddingBag: [
         case(
             make=lambda reduction=reduction: fx.EmbeddingBag(6, 3, reduction),
