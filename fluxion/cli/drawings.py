@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxion.cli.output import clean
+from fluxion.cli.output import clean, percent
 from fluxion.data.inspect import finite
 from fluxion.errors import FluxionError
 from fluxion.train.plots import INK, PALETTE, VERMILION, _figure, _kind, _plain, _short, _written
@@ -37,8 +37,8 @@ def draw_table(frame: polars.DataFrame, found: TableInspection, path: Path) -> N
     columns = sorted(found.columns, key=lambda c: -2.0 if c.name == found.target else -(c.alone or 0))[:PANELS]
     across = min(ACROSS, len(columns))
     rows = math.ceil(len(columns) / across)
-    gaps = any(column.missing for column in found.columns)
-    heights = [1.75 * rows, *([2.2] if gaps else [])]
+    gaps = sum(column.missing > 0 for column in found.columns)
+    heights = [1.75 * rows, *([0.7 + 0.22 * min(gaps, STRIPES)] if gaps else [])]
     figure = _figure(2.5 * across, sum(heights) + 0.3)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     groups = _groups(frame, found)
@@ -49,8 +49,8 @@ def draw_table(frame: polars.DataFrame, found: TableInspection, path: Path) -> N
         if len(groups) > 1:
             patches = [_patch(color) for color in PALETTE[: len(groups)]]
             names = [_short(clean(name)) for name, _ in groups]
-            legend = parts[0].legend(patches, names, loc="outside upper left", ncols=len(groups), frameon=False, fontsize=9)
-            for text in legend.get_texts():
+            options: dict[str, Any] = {"loc": "outside upper left", "frameon": False, "fontsize": 9, "labelcolor": INK}
+            for text in parts[0].legend(patches, names, ncols=len(groups), **options).get_texts():
                 text.set_parse_math(False)
         if gaps:
             _draw_missing(parts[1].add_subplot(), frame, found)
@@ -123,12 +123,15 @@ def _draw_column(axes: Axes, series: Any, column: ColumnSummary, groups: list[tu
                 label.set(rotation=30, ha="right")
         return
     axes.grid(visible=False, axis="y")
-    if not column.top:
-        axes.text(0.5, 0.5, "no values", ha="center", va="center", fontsize=8, color=INK, transform=axes.transAxes)
+    if not column.top or column.top[0][1] == 1:
+        what = f"{column.different:,} different texts" if column.top else "no values"
+        axes.text(0.5, 0.5, what, ha="center", va="center", fontsize=8, color=INK, transform=axes.transAxes)
         axes.set_axis_off()
         return
     texts = series.cast(str)
     names = [value for value, _ in column.top]
+    if column.type == "whole":
+        names.sort(key=int)
     start = np.zeros(len(names))
     for (_, rows), color in zip(groups, PALETTE, strict=False):
         counts = dict(texts.filter(rows).value_counts().rows())
@@ -157,7 +160,7 @@ def _draw_missing(axes: Axes, frame: polars.DataFrame, found: TableInspection) -
         picture, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
         extent=(0, frame.height, len(columns) - 0.5, -0.5),
     )  # fmt: skip
-    names = [f"{_short(clean(c.name))}  {100 * c.missing / frame.height:.0f} %" for c in columns]
+    names = [f"{_short(clean(c.name))}  {percent(c.missing, frame.height)}" for c in columns]
     axes.set_yticks(range(len(columns)), names)
     for label in axes.get_yticklabels():
         label.set_parse_math(False)

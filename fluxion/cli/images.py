@@ -304,7 +304,7 @@ def looks_like_pixels(path: Path) -> bool:
     numbered = [name for name in names if re.fullmatch(r"\D*\d+(\D\d+)?", name)]
     if in_file and len(names) - len(numbered) > 1:
         return False
-    return any(_square(count) for count in (len(names), len(names) - 1))
+    return _said_shape(names) is not None or any(_square(count) for count in (len(names), len(names) - 1))
 
 
 def read_rows(path: Path, target: str | None, shape: Shape | None) -> ImageSource:
@@ -316,6 +316,7 @@ def read_rows(path: Path, target: str | None, shape: Shape | None) -> ImageSourc
     from fluxion.data.pixels import read_pixels
 
     names, _ = _header(path)
+    shape = _said_shape(names) if shape is None else shape
     pixels = len(names) if shape is None else math.prod(shape)
     labeled = len(names) != pixels if shape is not None else _square(len(names) - 1)
     column: str | int | None = None
@@ -346,6 +347,13 @@ def _header(path: Path) -> tuple[list[str], bool]:
             return [], True
     head = TextFile(path).header(None)
     return head.names, head.in_file
+
+
+def _said_shape(names: list[str]) -> Shape | None:
+    """The shape of gray images whose last pixel is called `28x20`, of row 28 and column 20."""
+    last = re.fullmatch(r"(\d{1,4})x(\d{1,4})", names[-1]) if names else None
+    shape = (int(last[1]), int(last[2]), 1) if last else (0, 0, 0)
+    return shape if last and math.prod(shape) in (len(names), len(names) - 1) else None
 
 
 def _square(pixels: int) -> bool:

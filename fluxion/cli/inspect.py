@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from fluxion.cli.images import ImageSource, split_folders
-from fluxion.cli.output import JSON, Debug, clean, failures, only_result, say, show, table, width, write_json
+from fluxion.cli.output import JSON, Debug, clean, failures, only_result, percent, say, show, table, width, write_json
 from fluxion.cli.sources import ImageOptions, read_source
 from fluxion.cli.tables import Source, about
 from fluxion.errors import DataError, nearest
@@ -148,9 +148,7 @@ def _table(source: Source, target: str | None, other: Any) -> TableInspection:
 
 
 def _row(column: ColumnSummary, rows: int) -> list[str]:
-    share = 100 * column.missing / rows
-    percent = f"{share:.0f} %" if share >= 1 else "<1 %"
-    missing = f"{column.missing:,} ({percent})" if column.missing else ""
+    missing = f"{column.missing:,} ({percent(column.missing, rows)})" if column.missing else ""
     return [column.name, column.type, missing, f"{column.different:,}", _values(column)]
 
 

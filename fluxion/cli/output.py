@@ -152,6 +152,11 @@ def cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[: size - 1] + "…"
 
 
+def percent(part: int, whole: int) -> str:
+    """A share in whole percents, but `<1 %` where it is not 0."""
+    return f"{100 * part / whole:.0f} %" if part == 0 or 100 * part >= whole else "<1 %"
+
+
 def width() -> int:
     """The number of characters in a line of standard output; without bound in a file or a pipe."""
     return _console(sys.stdout).width

@@ -12,6 +12,7 @@ from fluxion.data.augmentation import (
     random_rotation,
     random_shift,
 )
+from fluxion.data.classweights import class_weights
 from fluxion.data.colors import (
     channel_statistics,
     color_jitter,
@@ -20,29 +21,22 @@ from fluxion.data.colors import (
     normalize_channels,
 )
 from fluxion.data.imagefolders import ImageFolder, read_images
-from fluxion.data.classweights import class_weights
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
 from fluxion.data.overview import overview
 from fluxion.data.pixels import read_pixels
+from fluxion.data.previews import preview
 from fluxion.data.samplers import BalancedSampler, LengthSampler, WeightedSampler, oversample, undersample
 from fluxion.data.splits import kfolds, splitobs, timeseries_kfolds
-from fluxion.data.tablefiles import read_table
-from fluxion.data.tables import TableEncoder
-from fluxion.data.views import filterobs, groupby, mapobs, slidingwindow
-
-__all__ = [
-    "BalancedSampler",
-from fluxion.data.pixelcsv import read_pixels
-from fluxion.data.previews import preview
-from fluxion.data.splits import kfolds, splitobs
 from fluxion.data.streaming import stream_table
 from fluxion.data.tablefiles import read_table
 from fluxion.data.tables import TableEncoder
 from fluxion.data.text import Characters, read_lines
 from fluxion.data.timeseries import timeseries_windows
+from fluxion.data.views import filterobs, groupby, mapobs, slidingwindow
 
 __all__ = [
+    "BalancedSampler",
     "Characters",
     "DataLoader",
     "ImageFolder",
@@ -51,10 +45,10 @@ __all__ = [
     "WeightedSampler",
     "batch",
     "channel_statistics",
+    "class_weights",
     "color_jitter",
     "cutmix",
     "cutout",
-    "class_weights",
     "datasets",
     "filterobs",
     "gaussian_noise",
@@ -69,21 +63,21 @@ __all__ = [
     "onehot",
     "onehotbatch",
     "oversample",
+    "overview",
     "preview",
     "random_crop",
     "random_flip",
     "random_rotation",
     "random_shift",
-    "read_images",
     "read_arrays",
+    "read_images",
     "read_lines",
-    "overview",
     "read_pixels",
     "read_table",
     "slidingwindow",
     "splitobs",
-    "timeseries_kfolds",
     "stream_table",
+    "timeseries_kfolds",
     "timeseries_windows",
     "unbatch",
     "undersample",
