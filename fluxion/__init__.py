@@ -269,19 +269,31 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
         TableEncoder,
         WeightedSampler,
         batch,
+        channel_statistics,
         class_weights,
+        color_jitter,
+        cutmix,
+        cutout,
         datasets,
         filterobs,
+        gaussian_noise,
+        grayscale,
         groupby,
         kfolds,
         mapobs,
+        mixup,
         normalize,
+        normalize_channels,
         onecold,
         onehot,
         onehotbatch,
         oversample,
         overview,
         preview,
+        random_crop,
+        random_flip,
+        random_rotation,
+        random_shift,
         read_arrays,
         read_images,
         read_lines,
@@ -297,20 +309,6 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
     )
 
     # Augmentation of images
-    from fluxion.data import (
-        channel_statistics,
-        color_jitter,
-        cutmix,
-        cutout,
-        gaussian_noise,
-        grayscale,
-        mixup,
-        normalize_channels,
-        random_crop,
-        random_flip,
-        random_rotation,
-        random_shift,
-    )
 
     # Training
     from fluxion.train.fit import fit

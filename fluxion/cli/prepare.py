@@ -74,14 +74,12 @@ def prepare_images(
     stratify = stratify is not False and isinstance(validation, float)
     held = None
     if isinstance(validation, float):
-        kept, out = splitobs(
-            np.arange(len(labels)), 1 - validation, shuffle=True, stratified=labels if stratify else None, seed=seed
-        )
-        if len(out) == 0:
-            raise DataError(f"{source.path}: no image is left to hold out for validation. Use --validation 0.")
+        at, order = 1 - validation, labels if stratify else None
+        with about(source.path):
+            kept, out = splitobs(np.arange(len(labels)), at, shuffle=True, stratified=order, seed=seed)
         held = Labeled(images[out], labels[out])
         images, labels = images[kept], labels[kept]
-        missing = sorted(set(range(len(source.classes))) - set(labels.tolist()))
+        missing = sorted(set(source.data.labels.tolist()) - set(labels.tolist()))
         if missing:
             raise DataError(
                 f"{source.path}: expected images of every class to train on, {source.classes[missing[0]]} has too few. "

@@ -249,7 +249,7 @@ def _about_numbers(series: polars.Series, summary: ColumnSummary) -> Iterator[Fi
     if infinite:
         yield Finding("infinite", summary.name, f"infinite in {_rows(infinite)}")
     values = finite(series)
-    if values.size < FEW or summary.different <= 2:
+    if values.size < FEW:
         return
     found, counts = np.unique(values, return_counts=True)
     most = int(counts.argmax())
@@ -371,12 +371,11 @@ def _about_pairs(frame: polars.DataFrame, target: str | None) -> Iterator[Findin
     numeric = [s for s in features if s.dtype.is_numeric() and s.name not in said and s.null_count() == 0]
     numeric = [s for s in numeric if s.n_unique() > 2 and not counts_rows(s)]
     if len(numeric) > 1 and frame.height >= FEW:
-        values = np.stack([s.to_numpy().astype(np.float64) for s in numeric])
-        values = values[:, :SAMPLE]
-        fine = np.isfinite(values).all(axis=1) & (values.std(axis=1) > 0)
-        names = [s.name for s, good in zip(numeric, fine, strict=True) if good]
+        values = np.stack([s.to_numpy().astype(np.float64) for s in numeric])[:, :SAMPLE]
+        names = [s.name for s, row in zip(numeric, values, strict=True) if np.isfinite(row).all()]
+        values = values[np.isfinite(values).all(axis=1)]
         if len(names) > 1:
-            related = np.abs(np.corrcoef(values[fine])) > 1 - 1e-6
+            related = np.abs(np.corrcoef(values)) > 1 - 1e-6
             for j in range(1, len(names)):
                 first = int(related[j].argmax())
                 if first < j:

@@ -214,7 +214,7 @@ def test_usage_errors(cli, tmp_path, args, message):
     ("args", "message"),
     [
         (["gone.csv"], "Error: gone.csv: expected a CSV, TSV or Parquet file, there is none of that name."),
-        (["irs"], "or a data set (iris, cifar10, fashion_mnist, mnist), there is none. Did you mean 'iris'?"),
+        (["irs"], "there is none. Did you mean 'iris'?"),
         (["tinyshakespeare"], "Error: tinyshakespeare: expected a table or images, this data set is neither."),
         (["ragged.csv", "--target", "b"], "expected 2 cells in every line, as in the header, got 3 in line 3."),
         (["one.csv", "--target", "b"], "Error: one.csv: b: expected at least two classes, every row has 'x'."),
