@@ -10,7 +10,20 @@ import numpy as np
 import typer
 
 from fluxion.cli.images import ImageSource, split_folders
-from fluxion.cli.output import JSON, Debug, clean, failures, only_result, percent, say, show, table, width, write_json
+from fluxion.cli.output import (
+    JSON,
+    Debug,
+    clean,
+    cut,
+    failures,
+    only_result,
+    percent,
+    say,
+    show,
+    table,
+    width,
+    write_json,
+)
 from fluxion.cli.sources import ImageOptions, read_source
 from fluxion.cli.tables import Source, about
 from fluxion.errors import DataError, nearest
@@ -20,6 +33,7 @@ if TYPE_CHECKING:
     from fluxion.data.inspectimages import ImageArrays, ImageFiles, ImageInspection, ImagePart
 
 COLUMNS, CLASSES, SIZES = 60, 40, 8  # that are listed; --json has all
+LONGEST = 60  # characters of the values of a column
 GUESSED = ("target", "label", "class", "y")  # names of columns that are taken for the target
 
 
@@ -156,13 +170,13 @@ def _values(column: ColumnSummary) -> str:
     """The most frequent values, or the range."""
     if column.top and column.top[0][1] > 1:
         shown = ", ".join(f"{value} ({count:,})" for value, count in column.top)
-        return shown + (", ..." if column.different > len(column.top) else "")
+        return cut(shown + (", ..." if column.different > len(column.top) else ""), LONGEST)
     if column.low is not None and column.median is not None and column.high is not None:
         numbers = (column.low, column.median, column.high)
         if column.type == "date":
             return " .. ".join(str(np.datetime64(0, "D") + int(number)) for number in numbers)
         return " .. ".join(f"{number:.6g}" for number in numbers)
-    return ", ".join(value for value, _ in column.top)
+    return cut(", ".join(value for value, _ in column.top), LONGEST)
 
 
 def _alone(column: ColumnSummary, target: str | None) -> str:
@@ -248,8 +262,8 @@ def _show_classes(name: str, counts: Sequence[tuple[str, dict[str, int]]]) -> No
     for each in names[:CLASSES]:
         count = first.get(each, 0)
         row = [each, *(f"{classes.get(each, 0):,}" for _, classes in counts), f"{100 * count / max(total, 1):.1f} %"]
-        rows.append([*row, "█" * round(20 * count / most) if bars else ""])
-    table([name, *(what for what, _ in counts), "share", ""], rows, texts=("", name))
+        rows.append([*row, "█" * round(20 * count / most)] if bars else row)
+    table([name, *(what for what, _ in counts), "share", *([""] if bars else [])], rows, texts=("", name))
     if len(names) > CLASSES:
         say(f"and {len(names) - CLASSES:,} more classes; --json has all")
 

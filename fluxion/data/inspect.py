@@ -375,7 +375,8 @@ def _about_pairs(frame: polars.DataFrame, target: str | None) -> Iterator[Findin
         names = [s.name for s, row in zip(numeric, values, strict=True) if np.isfinite(row).all()]
         values = values[np.isfinite(values).all(axis=1)]
         if len(names) > 1:
-            related = np.abs(np.corrcoef(values)) > 1 - 1e-6
+            with np.errstate(invalid="ignore", divide="ignore"):  # a column may be constant in the sample
+                related = np.abs(np.corrcoef(values)) > 1 - 1e-6
             for j in range(1, len(names)):
                 first = int(related[j].argmax())
                 if first < j:
