@@ -394,16 +394,13 @@ def _examples(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
     count = max(workload.examples, workload.evaluation)
     if not _is_real(workload):
         return _synthetic(workload, count)
-    from fluxion.data import datasets
+    from fluxion.data import Characters, datasets
 
     if workload.data == "iris":
         x, y = datasets.iris()
     elif workload.data == "tinyshakespeare":
         text = datasets.tinyshakespeare()
-        codes = np.unique(list(text), return_inverse=True)[1].astype(np.int32)
-        (length,) = workload.shape
-        pieces = np.lib.stride_tricks.sliding_window_view(codes, length + 1)[::length]
-        x, y = pieces[:, :-1], pieces[:, 1:]
+        x, y = Characters(text).windows(text, *workload.shape)
     else:
         x, y = getattr(datasets, workload.data)()
     order = np.random.default_rng(1).permutation(len(x))[:count]

@@ -1,6 +1,6 @@
 """A convolutional autoencoder: pictures of clothes through 32 numbers and back.
 
-    FLUXION_DATA=/where/the/data/are python examples/autoencoder.py
+    python examples/autoencoder.py
 
 It prints the mean squared error over the test set, beside that of the best linear code of as many numbers (principal
 components), and writes runs/autoencoder.png: pictures of the test set over what comes back. On two cores it takes about

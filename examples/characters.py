@@ -1,7 +1,7 @@
 """Shakespeare, one character after another: a small GPT or an LSTM learns to continue a text.
 
-    FLUXION_DATA=/where/the/data/are python examples/characters.py gpt
-    FLUXION_DATA=/where/the/data/are python examples/characters.py lstm
+    python examples/characters.py gpt
+    python examples/characters.py lstm
 
 The GPT is 64 wide and has 4 blocks; the LSTM has 2 layers of 128 units. The last tenth of the text is for validation.
 It prints a line per epoch, and at the end what the model writes, one character at a time: the GPT with a cache of keys
@@ -13,7 +13,6 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import fluxion as fx
 
@@ -64,36 +63,29 @@ class CharLSTM(fx.Layer):
         return self.head(y), state
 
 
-def windows(codes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pieces of the text, and the same one character later."""
-    pieces = np.lib.stride_tricks.sliding_window_view(codes, length + 1)[::length]
-    return pieces[:, :-1], pieces[:, 1:]
-
-
-def write(model: GPT | CharLSTM, prompt: np.ndarray, length: int, temperature: float = 0.8) -> list[int]:
+def write(model: GPT | CharLSTM, characters: fx.Characters, prompt: str, length: int, temperature: float = 0.8) -> str:
     """The prompt and what the model makes of it."""
     resume = fx.jit(lambda m, tokens, memory: m.resume(tokens, memory))
     key = jax.random.key(0)
-    logits, memory = resume(model, jnp.asarray(prompt)[None], model.memory())
-    written = prompt.tolist()
+    written = characters.encode(prompt).tolist()
+    logits, memory = resume(model, jnp.array([written]), model.memory())
     while len(written) < length:
         key, now = jax.random.split(key)
         written.append(int(jax.random.categorical(now, logits[0, -1] / temperature)))
         logits, memory = resume(model, jnp.array([written[-1:]]), memory)
-    return written
+    return characters.decode(written)
 
 
 def main(name: str = "gpt", epochs: int = 4, progress: bool = True) -> float:
     fx.seed(0)
     text = fx.datasets.tinyshakespeare()
-    alphabet = sorted(set(text))
-    codes = np.array([alphabet.index(character) for character in text], np.int32)
-    split = len(codes) * 9 // 10
+    characters = fx.Characters(text)
+    split = len(text) * 9 // 10
     length = WINDOW if name == "gpt" else 64
-    data = windows(codes[:split], length)
-    validation = windows(codes[split:], length)
+    data = characters.windows(text[:split], length)
+    validation = characters.windows(text[split:], length)
 
-    model = GPT(len(alphabet)) if name == "gpt" else CharLSTM(len(alphabet))
+    model = GPT(len(characters)) if name == "gpt" else CharLSTM(len(characters))
     started = time.perf_counter()
     history = fx.fit(
         model,
@@ -109,8 +101,7 @@ def main(name: str = "gpt", epochs: int = 4, progress: bool = True) -> float:
     seconds = time.perf_counter() - started
     loss = history["validation_loss"][-1]
     print(f"{name}: validation loss {loss:.3f} after {epochs} epochs in {seconds:.0f} s")
-    prompt = np.array([alphabet.index(character) for character in "ROMEO:"], np.int32)
-    print("".join(alphabet[code] for code in write(model, prompt, WINDOW if name == "gpt" else 400)))
+    print(write(model, characters, "ROMEO:", WINDOW if name == "gpt" else 400))
     return loss
 
 

@@ -1,6 +1,6 @@
 """CIFAR-10 with the network of Flux's "60-minute blitz", trained as it was there, beside the numbers it had there.
 
-    FLUXION_DATA=/where/the/data/are python examples/cifar10.py
+    python examples/cifar10.py
 
 49 batches of 1000 images, the same in every epoch, 10 epochs of gradient descent with momentum. The thousand training
 images that are left over are for validation. It prints the validation accuracy of each epoch, and then the accuracy of

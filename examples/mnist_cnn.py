@@ -1,6 +1,6 @@
 """Handwritten digits with the convolutional network of Keras' own MNIST example: 99 % of the test set and more.
 
-    FLUXION_DATA=/where/the/data/are python examples/mnist_cnn.py
+    python examples/mnist_cnn.py
 
 Two convolutions, a pool, two dense layers, dropout between them: 1_199_882 parameters. The last tenth of the training
 set is for validation. It prints a line per epoch and the test accuracy. On two cores it takes about five minutes.

@@ -1,6 +1,6 @@
 """Handwritten digits read row by row: an LSTM of 128 units sees a picture as a sequence of 28 rows.
 
-    FLUXION_DATA=/where/the/data/are python examples/mnist_lstm.py
+    python examples/mnist_lstm.py
 
 It prints a line per epoch and the accuracy on the test set.
 """

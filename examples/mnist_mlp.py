@@ -1,6 +1,6 @@
 """Handwritten digits: a network with one hidden layer and dropout gets 97.5 % and more of the test set right.
 
-FLUXION_DATA=/where/the/data/are python examples/mnist_mlp.py
+python examples/mnist_mlp.py
 """
 
 import time

@@ -1,6 +1,6 @@
 """A variational autoencoder for Fashion-MNIST, as a layer of one's own that draws random numbers.
 
-    FLUXION_DATA=/where/the/data/are python examples/vae.py
+    python examples/vae.py
 
 The encoder gives each picture x a normal distribution q of codes; the decoder turns a code drawn from it into the
 probability p that each pixel is ink. Both learn to raise the evidence lower bound

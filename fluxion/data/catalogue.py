@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from fluxion.data.download import download
 from fluxion.errors import DataError
 from fluxion.folders import cache_folder
 
@@ -331,6 +330,8 @@ def find(name: str, *files: str) -> Path:
             if mirror
             else [place + wanted.name for place in wanted.places]
         )
+        from fluxion.data.download import download
+
         try:
             download(urls, target, size=wanted.size, sha256=wanted.sha256)
         except DataError as error:

@@ -7,7 +7,6 @@ and the blue plane, row by row.
 from __future__ import annotations
 
 import posixpath
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,11 +16,15 @@ import numpy as np
 from fluxion.data.untrusted import UnpackedFile, damaged
 
 if TYPE_CHECKING:
+    import tarfile
+
     from jaxtyping import UInt8
 
 PIXELS = 3 * 32 * 32
 _BLOCK = 512  # of a tar archive
-_NOTES = 1 << 16  # bytes that the extended header of a member may have
+_FILE, _FOLDER, _NOTE = (b"0", b"\0"), b"5", (b"x", b"g")  # types of its members; notes are times and owners
+_LARGEST = 256 << 20  # bytes of an unpacked archive; those of CIFAR have 177 MiB
+_NOTES = 1 << 16  # bytes that a note may have
 
 
 class Records(NamedTuple):
@@ -62,8 +65,8 @@ def read_cifar_archive(
 ) -> dict[str, tuple[UInt8[np.ndarray, "images 32 32 3"], UInt8[np.ndarray, "images labels"]]]:
     """The same for some files of an archive (`cifar-10-binary.tar.gz`), by their paths in it; nothing is unpacked.
 
-    An archive is refused if it holds anything but files and folders, a path that leads out of it, or much more than
-    the files that are asked for.
+    An archive is refused if it holds anything but files and folders, a path that leads out of it, or more than
+    256 MiB.
 
     Errors: as of `read_cifar`.
     """
@@ -75,7 +78,6 @@ def read_cifar_archive(
 def read_members(file: Path, sizes: Mapping[str, int]) -> dict[str, tuple[int, UInt8[np.ndarray, " bytes"]]]:
     """Offset and bytes of some members of a tar archive, plain or packed, given their paths and sizes."""
     found: dict[str, tuple[int, np.ndarray]] = {}
-    most = 2 * sum(sizes.values()) + (64 << 20)
     with UnpackedFile.open(file, "a tar archive") as data:
         while True:
             start = data.offset
@@ -83,11 +85,11 @@ def read_members(file: Path, sizes: Mapping[str, int]) -> dict[str, tuple[int, U
             if not block.any():  # marks the end
                 break
             member = _member(file, start, block.tobytes())
-            if start + member.size > most:
+            if start + member.size > _LARGEST:
                 raise damaged(file, start, f"{member.name!r} is {member.size} bytes long, the archive is too large")
             padding = -member.size % _BLOCK
             name = posixpath.normpath(member.name)
-            if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and name in sizes and name not in found:
+            if member.type in _FILE and name in sizes and name not in found:
                 if member.size != sizes[name]:
                     raise damaged(file, start, f"expected {sizes[name]} bytes in {name}, the archive has {member.size}")
                 data.expect(member.size, f"{name} is promised")
@@ -99,13 +101,15 @@ def read_members(file: Path, sizes: Mapping[str, int]) -> dict[str, tuple[int, U
             if name not in found:
                 raise damaged(file, start, f"expected {name} in the archive, it ends without")
         for _ in data.rest():  # to the end, where the checksum of a packed file is
-            if data.offset > most:
-                raise damaged(file, most, "the archive is too large")
+            if data.offset > _LARGEST:
+                raise damaged(file, _LARGEST, "the archive is too large")
     return found
 
 
 def _member(file: Path, start: int, block: bytes) -> tarfile.TarInfo:
     """What a header of the archive says; an error if it is not harmless."""
+    import tarfile
+
     try:
         member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
@@ -113,10 +117,10 @@ def _member(file: Path, start: int, block: bytes) -> tarfile.TarInfo:
             file, start, f"expected the header of a member of a tar archive, got other bytes ({error})"
         ) from error
     name = member.name
-    if member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE):  # times and owners
+    if member.type in _NOTE:
         if member.size > _NOTES:
             raise damaged(file, start, f"the extended header is {member.size} bytes long")
-    elif member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+    elif member.type not in (*_FILE, _FOLDER):
         kind = "link" if member.issym() or member.islnk() else "device or another special file"
         raise damaged(file, start, f"expected files and folders, {name!r} is a {kind}")
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fluxion.data.datasets import Images
 from fluxion.data.untrusted import UnpackedFile
-from fluxion.errors import DataError, FileFormatError, ShapeError
+from fluxion.errors import DataError, DTypeError, FileFormatError, ShapeError
 from fluxion.files import atomic_write
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def write_pixels(path: str | os.PathLike[str], images: np.ndarray, labels: np.nd
 
     The header is `label,1x1,1x2,...,28x28` (row and column). A name that ends in `.gz` makes a file packed by gzip.
 
-    Errors: `ShapeError` unless there is one label for each image; `OSError` from the disk.
+    Errors: `ShapeError` unless there is one label for each image, `DTypeError` unless both are bytes.
 
     >>> import numpy as np, pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp(), "a.csv")
@@ -97,7 +97,7 @@ def write_pixels(path: str | os.PathLike[str], images: np.ndarray, labels: np.nd
             f"write_pixels: expected images (N, height, width) and labels (N,), got {images.shape} and {labels.shape}."
         )
     if images.dtype != np.uint8 or labels.dtype != np.uint8:
-        raise DataError(f"write_pixels: expected bytes, got {images.dtype} and {labels.dtype}.")
+        raise DTypeError(f"write_pixels: expected bytes, got {images.dtype} and {labels.dtype}.")
     count, height, width = images.shape
     names = [f"{row}x{column}" for row in range(1, height + 1) for column in range(1, width + 1)]
     columns = np.ascontiguousarray(images.reshape(count, -1).T)

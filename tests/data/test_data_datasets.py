@@ -227,6 +227,26 @@ def test_real_cifar_to_train_on(shared_data, monkeypatch):
     assert hashlib.md5(records.tobytes()).hexdigest().startswith("5dd7e06a")
 
 
+@pytest.mark.slow
+def test_real_cifar_in_an_archive_of_the_published_size(shared_data, tmp_path, monkeypatch):
+    folder = shared_data / "cifar-10" / "cifar-10-batches-bin"
+    if not folder.is_dir():
+        pytest.skip(f"no CIFAR-10 in {shared_data}")
+    (tmp_path / "cifar-10").mkdir()
+    with tarfile.open(tmp_path / "cifar-10" / "cifar-10-binary.tar.gz", "w:gz", compresslevel=1) as tar:
+        for packed in sorted(folder.glob("*.xz")):
+            data = lzma.decompress(packed.read_bytes())
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{packed.stem}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    for split in ("train", "test"):
+        monkeypatch.setenv("FLUXION_DATA", str(shared_data))
+        expected = fx.datasets.cifar10(split)
+        monkeypatch.setenv("FLUXION_DATA", str(tmp_path))
+        for got, part in zip(fx.datasets.cifar10(split), expected, strict=True):
+            np.testing.assert_array_equal(got, part)
+
+
 # Tiny Shakespeare
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import http.server
+import io
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -238,6 +240,26 @@ def test_what_is_said_when_no_mirror_serves(server, tmp_path, kind, message):
     said = str(caught.value)
     assert said.startswith("file: no mirror served it: http://127.0.0.1:") and "\n" not in said
     assert f"put the file into {tmp_path} yourself" in said and not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "followed"),
+    [
+        ("http://a.org/x", "https://b.org/y", True),
+        ("https://a.org/x", "https://b.org/y", True),
+        ("https://a.org/x", "http://b.org/y", False),
+        ("https://a.org/x", "file:///etc/passwd", False),
+        ("http://a.org/x", "data:,x", False),
+    ],
+)
+def test_where_redirects_may_lead(start, target, followed):
+    request = urllib.request.Request(start, headers={"Range": "bytes=5-"})
+    if not followed:
+        with pytest.raises(download._UselessError, match="which is not followed"):
+            download._Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, target)
+        return
+    new = download._Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, target)
+    assert new.full_url == target and new.get_header("Range") == "bytes=5-"
 
 
 def test_nobody_listens(tmp_path, monkeypatch):
