@@ -25,6 +25,7 @@ MANY_TEXTS, MANY_SHARE = 20, 0.2  # text with more values than both is taken for
 MOST_CATEGORIES = 1000  # that get a feature each
 MOST_NUMBERS = 600  # that a category is embedded in
 WIDE = 20  # categories, more than which are embedded where that is asked for
+_FIGURES = {word: str(int(value)) for word, value in LETTERS.items()}
 
 
 @dataclass(frozen=True)
@@ -243,22 +244,23 @@ def numbers_of(series: polars.Series, kind: str, rows: np.ndarray | None = None)
         return np.full(len(series), np.nan)
     if dtype == pl.String:
         series = without_markers(series, MISSING)
-    moments = kind in ("date", "time")
-    cast = pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
-    if moments:
+    cast = None
+    if kind in ("date", "time"):
         read = (dates if kind == "date" else times)(series) if dtype == pl.String else series
         if kind == "date" and read is not None and read.dtype in (pl.Date, pl.Datetime):
             cast = read.dt.timestamp("us").cast(pl.Float64) / 86_400_000_000
         elif kind == "time" and read is not None and read.dtype == pl.Time:
             cast = read.cast(pl.Int64).cast(pl.Float64) / 3_600_000_000_000
     elif dtype == pl.String:
-        words = {word: str(int(value)) for word, value in LETTERS.items()}
-        cast = (series.str.to_lowercase().replace(words) if kind == "boolean" else series).cast(
-            pl.Float64, strict=False
-        )
+        text = series.str.to_lowercase().replace(_FIGURES) if kind == "boolean" else series
+        cast = text.cast(pl.Float64, strict=False)
     elif dtype.is_numeric() or dtype == pl.Boolean:
         cast = series.cast(pl.Float64)
-    bad = (cast.is_null() & series.is_not_null()).to_numpy()
+    if cast is None:
+        cast = pl.repeat(None, len(series), dtype=pl.Float64, eager=True)
+    bad = np.zeros(len(series), bool)
+    if cast.null_count() > series.null_count():
+        bad = (cast.is_null() & series.is_not_null()).to_numpy()
     values = cast.fill_null(np.nan).to_numpy()
     reason = f"expected {accepted}"
     if not bad.any():
