@@ -64,9 +64,9 @@ def test_tables_reach_their_accuracies_in_cross_validation():
 
 def test_a_table_is_cross_validated(capsys):
     table = fx.read_table(fx.datasets.path("iris"))
-    accuracies = load("table_crossvalidation.py").cross_validate(table, "species", folds=2, epochs=80)
-    assert len(accuracies) == 2 and min(accuracies) > 0.9
-    assert capsys.readouterr().out.splitlines()[-2].startswith("species: accuracy 0.9")
+    accuracies = load("table_crossvalidation.py").cross_validate(table, "species", folds=2, epochs=40)
+    assert len(accuracies) == 2 and min(accuracies) > 0.8
+    assert capsys.readouterr().out.splitlines()[-2].startswith("species: accuracy 0.")
 
 
 @pytest.mark.slow

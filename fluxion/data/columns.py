@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxion.data.tabletypes import LETTERS, MISSING, dates, times, without_markers
+from fluxion.data.tabletypes import MISSING, WORDS, dates, times, without_markers
 from fluxion.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MANY_TEXTS, MANY_SHARE = 20, 0.2  # text with more values than both is taken for
 MOST_CATEGORIES = 1000  # that get a feature each
 MOST_NUMBERS = 600  # that a category is embedded in
 WIDE = 20  # categories, more than which are embedded where that is asked for
-_FIGURES = {word: str(int(value)) for word, value in LETTERS.items()}
+_FIGURES = {word: str(int(value)) for word, value in WORDS.items()}
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,11 @@ def fit_column(
 
     dtype, asked = series.dtype, kind is not None
     if kind is None:
-        textual = dtype in (pl.String, pl.Categorical, pl.Enum)
-        if textual and not _answers(series):
+        if dtype in (pl.String, pl.Categorical, pl.Enum):
             kind = "category"
         elif dtype.is_numeric():
             kind = "number"
-        elif textual or dtype == pl.Boolean:
+        elif dtype == pl.Boolean:
             kind = "boolean"
         elif dtype in (pl.Date, pl.Datetime):
             kind = "date"
@@ -126,9 +125,9 @@ def fit_column(
         mean, std = float(present.min()), float(present.max() - present.min())
     elif scale != "none":
         filled = np.where(absent, median, values)
-        mean, std = _mean_std(
-            _log(filled, series.name, np.flatnonzero(known)) if scale == "log" else filled, series.name
-        )
+        if scale == "log":
+            filled = _log(filled, series.name, np.flatnonzero(known))
+        mean, std = _mean_std(filled, series.name)
     if std == 0 or not np.isfinite(std):
         return f"no spread that float64 can hold ({present.min():g} to {present.max():g})"
     return Column(series.name, kind, int(absent.sum()), median, mean, std, scale=scale)
@@ -168,14 +167,6 @@ def _fit_texts(series: polars.Series, embed: bool | None, asked: bool) -> Column
 def embedding_size(categories: int) -> int:
     """How many numbers so many categories are embedded in, by the rule of fastai."""
     return min(MOST_NUMBERS, round(1.6 * categories**0.56))
-
-
-def _answers(series: polars.Series) -> bool:
-    """Whether the cells are yes and no, or true and false, and both occur."""
-    import polars as pl
-
-    found = series.cast(pl.String).drop_nulls().unique()
-    return len(found) <= 6 and set(found.str.to_lowercase()) in ({"yes", "no"}, {"true", "false"})
 
 
 def counts_rows(series: polars.Series) -> bool:
