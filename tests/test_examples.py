@@ -53,6 +53,23 @@ def test_a_closure_learns_a_cubic():
 
 
 @pytest.mark.slow
+def test_tables_reach_their_accuracies_in_cross_validation():
+    """What scikit-learn's MLPClassifier of as many units reaches is 0.817 and 0.994."""
+    needs("titanic")
+    needs("penguins")
+    example = load("table_crossvalidation.py")
+    assert 0.79 <= statistics.mean(example.titanic()) <= 0.85
+    assert statistics.mean(example.penguins()) >= 0.98
+
+
+def test_a_table_is_cross_validated(capsys):
+    table = fx.read_table(fx.datasets.path("iris"))
+    accuracies = load("table_crossvalidation.py").cross_validate(table, "species", folds=2, epochs=40)
+    assert len(accuracies) == 2 and min(accuracies) > 0.8
+    assert capsys.readouterr().out.splitlines()[-2].startswith("species: accuracy 0.")
+
+
+@pytest.mark.slow
 def test_mnist_reaches_its_accuracy():
     needs("mnist")
     assert load("mnist_mlp.py").main(progress=False) >= 0.975

@@ -23,13 +23,13 @@ from fluxion.data.colors import (
 from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
-from fluxion.data.overview import overview
 from fluxion.data.pixels import read_pixels
 from fluxion.data.previews import preview
 from fluxion.data.samplers import BalancedSampler, LengthSampler, WeightedSampler, oversample, undersample
 from fluxion.data.splits import kfolds, splitobs, timeseries_kfolds
 from fluxion.data.streaming import stream_table
 from fluxion.data.tablefiles import read_table
+from fluxion.data.tableoverview import overview
 from fluxion.data.tables import TableEncoder
 from fluxion.data.text import Characters, read_lines
 from fluxion.data.timeseries import timeseries_windows

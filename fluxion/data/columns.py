@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxion.data.tabletypes import LETTERS, MISSING, dates, times, without_markers
+from fluxion.data.tabletypes import MISSING, WORDS, dates, times, without_markers
 from fluxion.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ MANY_TEXTS, MANY_SHARE = 20, 0.2  # text with more values than both is taken for
 MOST_CATEGORIES = 1000  # that get a feature each
 MOST_NUMBERS = 600  # that a category is embedded in
 WIDE = 20  # categories, more than which are embedded where that is asked for
+_FIGURES = {word: str(int(value)) for word, value in WORDS.items()}
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,11 @@ def fit_column(
 
     dtype, asked = series.dtype, kind is not None
     if kind is None:
-        textual = dtype in (pl.String, pl.Categorical, pl.Enum)
-        if textual and not _answers(series):
+        if dtype in (pl.String, pl.Categorical, pl.Enum):
             kind = "category"
         elif dtype.is_numeric():
             kind = "number"
-        elif textual or dtype == pl.Boolean:
+        elif dtype == pl.Boolean:
             kind = "boolean"
         elif dtype in (pl.Date, pl.Datetime):
             kind = "date"
@@ -125,9 +125,9 @@ def fit_column(
         mean, std = float(present.min()), float(present.max() - present.min())
     elif scale != "none":
         filled = np.where(absent, median, values)
-        mean, std = _mean_std(
-            _log(filled, series.name, np.flatnonzero(known)) if scale == "log" else filled, series.name
-        )
+        if scale == "log":
+            filled = _log(filled, series.name, np.flatnonzero(known))
+        mean, std = _mean_std(filled, series.name)
     if std == 0 or not np.isfinite(std):
         return f"no spread that float64 can hold ({present.min():g} to {present.max():g})"
     return Column(series.name, kind, int(absent.sum()), median, mean, std, scale=scale)
@@ -167,14 +167,6 @@ def _fit_texts(series: polars.Series, embed: bool | None, asked: bool) -> Column
 def embedding_size(categories: int) -> int:
     """How many numbers so many categories are embedded in, by the rule of fastai."""
     return min(MOST_NUMBERS, round(1.6 * categories**0.56))
-
-
-def _answers(series: polars.Series) -> bool:
-    """Whether the cells are yes and no, or true and false, and both occur."""
-    import polars as pl
-
-    found = series.cast(pl.String).drop_nulls().unique()
-    return len(found) <= 6 and set(found.str.to_lowercase()) in ({"yes", "no"}, {"true", "false"})
 
 
 def counts_rows(series: polars.Series) -> bool:
@@ -243,22 +235,23 @@ def numbers_of(series: polars.Series, kind: str, rows: np.ndarray | None = None)
         return np.full(len(series), np.nan)
     if dtype == pl.String:
         series = without_markers(series, MISSING)
-    moments = kind in ("date", "time")
-    cast = pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
-    if moments:
+    cast = None
+    if kind in ("date", "time"):
         read = (dates if kind == "date" else times)(series) if dtype == pl.String else series
         if kind == "date" and read is not None and read.dtype in (pl.Date, pl.Datetime):
             cast = read.dt.timestamp("us").cast(pl.Float64) / 86_400_000_000
         elif kind == "time" and read is not None and read.dtype == pl.Time:
             cast = read.cast(pl.Int64).cast(pl.Float64) / 3_600_000_000_000
     elif dtype == pl.String:
-        words = {word: str(int(value)) for word, value in LETTERS.items()}
-        cast = (series.str.to_lowercase().replace(words) if kind == "boolean" else series).cast(
-            pl.Float64, strict=False
-        )
+        text = series.str.to_lowercase().replace(_FIGURES) if kind == "boolean" else series
+        cast = text.cast(pl.Float64, strict=False)
     elif dtype.is_numeric() or dtype == pl.Boolean:
         cast = series.cast(pl.Float64)
-    bad = (cast.is_null() & series.is_not_null()).to_numpy()
+    if cast is None:
+        cast = pl.repeat(None, len(series), dtype=pl.Float64, eager=True)
+    bad = np.zeros(len(series), bool)
+    if cast.null_count() > series.null_count():
+        bad = (cast.is_null() & series.is_not_null()).to_numpy()
     values = cast.fill_null(np.nan).to_numpy()
     reason = f"expected {accepted}"
     if not bad.any():

@@ -125,8 +125,9 @@ def _read_parquet(
     try:
         scan = pl.scan_parquet(file, glob=False)
         known = scan.collect_schema().names()
-        wanted = known if columns is None else [name for name in columns if name in known]
-        frame = scan.collect() if len(wanted) < len(columns or known) else scan.select(wanted).collect()
+        for name in columns or ():
+            check_name(known, name, f"{file}")
+        frame = (scan if columns is None else scan.select(list(columns))).collect()
     except (PolarsError, OSError, PanicException) as error:
         raise FileFormatError(f"{file}: expected a Parquet file, it is damaged ({first_line(error)}).") from error
     return with_types(frame, check_types(types, known, f"{file}"), markers, f"{file}")
@@ -137,12 +138,13 @@ def with_types(frame: polars.DataFrame, asked: dict[str, Any], markers: list[str
     import polars as pl
 
     more = markers[len(MISSING) :]
+    numbers = [float(marker) for marker in more if _is_number(marker)]
     changed = []
     for column in without_nan(frame):
         if more and column.dtype == pl.String:
             column = without_markers(column, more)
-        elif more and column.dtype.is_numeric():
-            column = column.set(column.cast(pl.String).is_in(more).fill_null(False), None)
+        elif numbers and column.dtype.is_numeric():
+            column = column.set(column.cast(pl.Float64).is_in(numbers).fill_null(False), None)
         if column.name in asked:
             column = as_type(column, asked[column.name], where)
         changed.append(column)

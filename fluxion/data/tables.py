@@ -31,11 +31,12 @@ from fluxion.data.columns import (
 from fluxion.data.onehot import onecold
 from fluxion.data.tablefiles import check_column
 from fluxion.errors import ArgumentError, DataError, DTypeError, ShapeError, nearest
-from fluxion.layers import TableEmbedding
 
 if TYPE_CHECKING:
     import polars
     from jaxtyping import Float32
+
+    from fluxion.layers.tableembedding import TableEmbedding
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,9 +81,8 @@ class TableEncoder:
 
         Left out, with the reason in `dropped`: columns with a single value or none (the border pixels of MNIST); text
         with more than 20 different values that also are more than a fifth of all (names, tickets); whole numbers that
-        only count rows, unless nothing else is there; values that are neither numbers, text, dates nor times. Text of
-        yes and no is boolean. Mean and standard deviation (divided by N) are those of the column with missing cells
-        replaced by the median.
+        only count rows, unless nothing else is there; values that are neither numbers, text, dates nor times. Mean and
+        standard deviation (divided by N) are those of the column with missing cells replaced by the median.
 
         A target of text or booleans, or of whole numbers with at most 20 different values (each twice on average),
         makes a classification, any other number a regression. Rows without a target are left out.
@@ -115,11 +115,9 @@ class TableEncoder:
         if task is not None and task not in TASKS:
             hint = nearest(str(task), TASKS)
             raise ArgumentError(f"TableEncoder: expected task as one of {', '.join(TASKS)}, got {task!r}.{hint}")
-        kinds, scales = (
-            _choices(frame, target, kinds, "kinds", (*KINDS, "drop")),
-            _choices(frame, target, scale, "scale", SCALES),
-        )
-        embedded = set() if isinstance(embed, bool) else set(_choices(frame, target, dict.fromkeys(embed), "embed", ()))
+        kinds = _choices(frame, target, kinds, "kinds", (*KINDS, "drop"))
+        scales = _choices(frame, target, scale, "scale", SCALES)
+        embedded = _choices(frame, target, {} if isinstance(embed, bool) else dict.fromkeys(embed), "embed", ())
         known = known_rows(frame[target])
         if not known.any():
             raise DataError(f"TableEncoder: expected values in the target column {target!r}, all are missing.")
@@ -273,6 +271,8 @@ class TableEncoder:
         TableEmbedding(2, [(0, 3, 3)])
         >>> model = fx.Chain(encoder.input_layer(), fx.Dense(None, 32, fx.relu), fx.Dense(32, 1))
         """
+        from fluxion.layers.tableembedding import TableEmbedding
+
         codes, at = [], 0
         for column in self.columns:
             if column.embedding:

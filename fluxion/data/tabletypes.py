@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")
 TYPES = ("text", "number", "whole", "boolean", "date", "dmy", "mdy", "time")
 TRUTHS = {"true": True, "false": False}
-ANSWERS = TRUTHS | {"yes": True, "no": False}
-LETTERS = ANSWERS | {"t": True, "f": False, "y": True, "n": False, "on": True, "off": False, "1": True, "0": False}
+_ANSWERS = {"yes": True, "no": False, "t": True, "f": False, "y": True, "n": False, "on": True, "off": False}
+WORDS = TRUTHS | _ANSWERS | {"1": True, "0": False}  # where a column is said to hold truth values
 
-_DAY = (
-    r"(?<day>\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}-\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[- ][A-Za-z]{3}[- ]\d{4})"
-)
+_FIGURES = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}-\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}"
+_DAY = rf"(?<day>{_FIGURES}|\d{{1,2}}[- ][A-Za-z]{{3}}[- ]\d{{4}})"
 _CLOCK = r"(?<clock>\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)"
 _ZONE = r"(?<zone>Z|[+-]\d{2}:?\d{2})"
 _MOMENT = f"^{_DAY}(?:[T ]+{_CLOCK} ?{_ZONE}?)?$"
@@ -196,7 +195,7 @@ def _fits(typed: polars.Series | None, column: polars.Series) -> bool:
 _CONVERTERS: dict[str, Callable[[polars.Series], polars.Series | None]] = {
     "number": _numbers,
     "whole": _whole,
-    "boolean": lambda column: _truths(column, LETTERS),
+    "boolean": lambda column: _truths(column, WORDS),
     "date": dates,
     "dmy": lambda column: dates(column, "dmy"),
     "mdy": lambda column: dates(column, "mdy"),

@@ -219,8 +219,9 @@ def test_more_markers(write, tmp_path):
     file = write("a,b\n1,-\n-999,x\n3,y\n")
     frame = fx.read_table(file, missing=["-", "-999"])
     assert frame.rows() == [(1, None), (None, "x"), (3, "y")]
-    pl.DataFrame({"a": [1, -999], "b": ["-", "x"]}).write_parquet(tmp_path / "a.parquet")
-    assert fx.read_table(tmp_path / "a.parquet", missing=["-", "-999"]).rows() == [(1, None), (None, "x")]
+    pl.DataFrame({"a": [1, -999], "b": ["-", "x"], "c": [-999.0, 2]}).write_parquet(tmp_path / "a.parquet")
+    rows = fx.read_table(tmp_path / "a.parquet", missing=["-", "-999"]).rows()
+    assert rows == [(1, None, None), (None, "x", 2.0)]
     with pytest.raises(fx.ArgumentError, match="expected missing as a list of strings"):
         fx.read_table(file, missing="-")
 

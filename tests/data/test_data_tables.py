@@ -475,11 +475,14 @@ def test_kinds_asked_for():
     assert TableEncoder.from_json(encoder.to_json()) == encoder
 
 
-def test_yes_and_no_are_truth_values_but_classes_keep_their_names():
-    table = frame(paid=["yes", "No", None, "yes"], same=["yes"] * 3 + [None], y=["yes", "no", "no", "yes"])
-    encoder = TableEncoder.fit(table, "y", standardize=False)
-    assert encoder.feature_names == ("paid", "same=yes", "same=(missing)") and encoder.classes == ("no", "yes")
+def test_yes_and_no_are_truth_values_where_that_is_asked_for():
+    table = frame(paid=["yes", "No", None, "yes"], y=["yes", "no", "no", "yes"])
+    encoder = TableEncoder.fit(table, "y", standardize=False, kinds={"paid": "boolean"})
+    assert encoder.feature_names == ("paid",) and encoder.classes == ("no", "yes")
     assert encoder.features(table)[:, 0].tolist() == [1, 0, 1, 1]
+    # Not asked for, they are categories: a third answer is an unknown one then, and no error.
+    guessed = TableEncoder.fit(table, "y")
+    assert guessed.features(frame(paid=["perhaps"])).tolist() == [[0, 0, 0]]
 
 
 def test_wide_categories_become_codes():
