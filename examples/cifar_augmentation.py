@@ -39,7 +39,7 @@ def moved(images):
     return fx.random_flip(fx.random_crop(images, 4))
 
 
-def learn(train, seed: int, augment, epochs: int, batch_size: int = 125) -> fx.Chain:
+def learn(train, seed: int, augment, epochs: int, batch_size: int) -> fx.Chain:
     fx.seed(seed)
     model = network()
     batches = fx.DataLoader(train, batch_size=batch_size, shuffle=True, seed=seed)
@@ -54,7 +54,14 @@ def accuracy(model, data) -> float:
     return float((fx.predict(model, data.images, batch_size=1000).argmax(-1) == data.labels).mean())
 
 
-def main(seeds: int = 3, epochs: int = 30, images: int = 10_000, picture: str = "runs/cifar_augmentation.png") -> float:
+def main(
+    seeds: int = 3,
+    epochs: int = 30,
+    images: int = 10_000,
+    batch_size: int = 125,
+    picture: str = "runs/cifar_augmentation.png",
+) -> float:
+    """Print the table, and return the mean gain."""
     train, _ = fx.splitobs(fx.datasets.cifar10(), images)
     test = fx.datasets.cifar10("test")
     Path(picture).parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +74,15 @@ def main(seeds: int = 3, epochs: int = 30, images: int = 10_000, picture: str = 
     for seed in range(seeds):
         scores = []
         for augment in (fx.identity, moved):
-            model = learn(train, seed, augment, epochs)
+            model = learn(train, seed, augment, epochs, batch_size)
             scores += [accuracy(model, train), accuracy(model, test)]
         gains.append(scores[3] - scores[1])
-        print(f"{seed:4}  {scores[0]:8.3f}  {scores[1]:.3f}    {scores[2]:8.3f}  {scores[3]:.3f}  {gains[-1]:+.3f}", flush=True)
-    gain = statistics.mean(gains)
-    print(f"\nmean gain {gain:+.3f} of {seeds} seeds, {epochs} epochs of {images} images, {time.perf_counter() - started:.0f} s")
+        print(
+            f"{seed:4}  {scores[0]:8.3f}  {scores[1]:.3f}    {scores[2]:8.3f}  {scores[3]:.3f}  {gains[-1]:+.3f}",
+            flush=True,
+        )
+    gain, seconds = statistics.mean(gains), time.perf_counter() - started
+    print(f"\nmean gain {gain:+.3f} of {seeds} seeds, {epochs} epochs of {images} images, {seconds:.0f} s")
     return gain
 
 
