@@ -93,6 +93,19 @@ def test_cifar_reaches_what_was_published():
 
 
 @pytest.mark.slow
+def test_crops_and_flips_help(tmp_path):
+    needs("cifar-10")
+    assert load("cifar_augmentation.py").main(seeds=1, picture=tmp_path / "a.png") > 0.01
+
+
+@pytest.mark.slow
+def test_a_folder_of_pngs_is_the_published_file(tmp_path):
+    needs("fashion-mnist")
+    published, folder = load("image_folder.py").main(folder=tmp_path)
+    assert published == folder > 0.7
+
+
+@pytest.mark.slow
 def test_an_autoencoder_is_better_than_principal_components(tmp_path):
     needs("fashion-mnist")
     example = load("autoencoder.py")
@@ -159,6 +172,29 @@ def test_the_cifar_example_prints_its_tables(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[10].split() == ["10", f"{curve[-1]:.3f}", "0.508"]
     assert lines[-1].split() == ["mean", f"{np.mean(classes):.4f}", "0.4946"]  # as the post's own table has it
+
+
+def test_augmentation_is_compared_with_none(monkeypatch, tmp_path, capsys):
+    example = load("cifar_augmentation.py")
+    monkeypatch.setattr(example, "network", lambda: fx.Chain(fx.flatten, fx.Dense(3072, 10)))
+    monkeypatch.setattr(fx.datasets, "cifar10", lambda split="train": pictures(fx.datasets.CIFAR10, 60))
+    gain = example.main(seeds=1, epochs=1, images=50, batch_size=25, picture=tmp_path / "a" / "b.png")
+    assert is_png(tmp_path / "a" / "b.png")
+    row = capsys.readouterr().out.splitlines()[2].split()
+    assert row[0] == "0" and float(row[4]) - float(row[2]) == pytest.approx(float(row[5]), abs=2e-3)
+    assert float(row[5]) == pytest.approx(gain, abs=1e-3)
+
+
+def test_a_folder_of_pngs_trains_like_the_arrays_it_was_made_from(monkeypatch, tmp_path, capsys):
+    example = load("image_folder.py")
+    data = pictures(fx.datasets.FashionMNIST, 40)
+    data = type(data)(np.rint(data.images * 255).astype(np.float32) / 255, data.labels)
+    monkeypatch.setattr(fx.datasets, "fashion_mnist", lambda split="train": data)
+    monkeypatch.setattr(example, "network", lambda: fx.Chain(fx.flatten, fx.Dense(784, 10)))
+    published, folder = example.main(everything=True, epochs=1, folder=tmp_path)
+    assert published == folder
+    assert len(list(tmp_path.glob("*/t-shirt or top/*.png"))) == 8
+    assert "pixels and labels are equal" in capsys.readouterr().out
 
 
 def test_an_autoencoder_draws_its_picture(monkeypatch, tmp_path):

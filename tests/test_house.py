@@ -51,7 +51,7 @@ def test_imports_run_downwards(path):
 
 
 def test_import_loads_no_heavy_library():
-    heavy = ("optax", "polars", "rich", "matplotlib", "typer")
+    heavy = ("optax", "polars", "rich", "matplotlib", "typer", "PIL")
     code = f"import sys, fluxion; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

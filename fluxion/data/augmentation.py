@@ -383,7 +383,7 @@ def _pieces(images: Array, starts: list[Array], size: Any) -> Array:
     """The piece of `size` of each image that begins at its row and column of `starts`."""
 
     def cut(image: Array, row: Array, column: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (row, column, 0), (*size, image.shape[-1]))
+        return jax.lax.dynamic_slice(image, (row, column, jnp.zeros_like(row)), (*size, image.shape[-1]))
 
     return jax.vmap(cut)(images, *starts)
 

@@ -84,6 +84,7 @@ class ImageFolder:
         if channels is not None and channels not in MODES:
             raise ArgumentError(f"ImageFolder: expected channels to be 1, 3 or 4, got {channels!r}.")
         self.channels = channels
+        self.follow_links = follow_links
         found = _Scan(self.folder, follow_links)
         self.classes = tuple(found.files)
         self.files = tuple(file for files in found.files.values() for file in files)
@@ -117,6 +118,7 @@ class ImageFolder:
     def __repr__(self) -> str:
         options = [repr(str(self.folder))]
         options += [f"{name}={value}" for name in ("size", "channels") if (value := getattr(self, name)) is not None]
+        options += ["follow_links=True"] if self.follow_links else []
         text = f"ImageFolder({', '.join(options)})  # {len(self)} images {self.shape} in {len(self.classes)} classes"
         if self.skipped:
             text += f", {self.skipped} other files skipped ({', '.join(self._endings)})"

@@ -77,7 +77,7 @@ def _gather(data: Any, count: int) -> tuple[Any, int | None]:
         images, _ = _parts(data)
         chosen = _spread(len(images), count)
         return _taken(data, chosen), len(images)
-    if isinstance(data, list) and data and not is_array(data[0]):
+    if isinstance(data, list) and not (data and is_array(data[0])):
         return _first(iter(data), count), None  # a list of batches
     if isinstance(data, list):
         return _gather(tuple(data), count)

@@ -328,7 +328,8 @@ def test_links_stay_inside_unless_they_are_allowed_out(folder, tmp_path_factory)
     link.symlink_to(outside / "x.png")
     with pytest.raises(fx.DataError, match=r"out\.png: expected what is inside .* allow it by follow_links=True"):
         fx.ImageFolder(folder)
-    assert len(fx.ImageFolder(folder, follow_links=True)) == 5
+    allowed = fx.ImageFolder(folder, follow_links=True)
+    assert len(allowed) == 5 and ", follow_links=True)" in repr(allowed)
     link.unlink()
     (folder / "fox").symlink_to(outside)
     with pytest.raises(fx.DataError, match="fox: expected what is inside"):
