@@ -51,6 +51,19 @@ def made_ahead(
         pool.shutdown()
 
 
+def one_by_one(make: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
+    """`make(i)` for the numbers in turn, each when it is asked for.
+
+    >>> list(one_by_one(lambda i: END if i == 3 else i, range(9)))
+    [0, 1, 2]
+    """
+    for i in numbers:
+        made = make(i)
+        if made is END:
+            return
+        yield made
+
+
 def default_device() -> jax.Device:
     """The device that arrays of this thread are put on."""
     device = jax.config.jax_default_device  # type: ignore[attr-defined]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial as bound
 from itertools import count as counting
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
-from fluxion.data.ahead import END, default_device, made_ahead, on_device
+from fluxion.data.ahead import END, default_device, made_ahead, on_device, one_by_one
 from fluxion.data.arrays import (
     batch,
     check_whole,
@@ -22,20 +22,14 @@ from fluxion.data.arrays import (
     is_table,
     leaves,
     numobs,
-    permutation,
 )
+from fluxion.data.orders import Order, Sampler
 from fluxion.data.workers import Workers
 from fluxion.errors import ArgumentError, DataError, DTypeError
 from fluxion.transform.compile import jit
 from fluxion.transform.randomness import next_seed, randomness
 
 STREAM = 0x64617461  # keeps the random numbers of data apart from those of training steps with the same seed
-
-
-class Sampler(Protocol):
-    """Which observations an epoch has, and in which order: indices, or a list of batches of them."""
-
-    def order(self, seed: int, epoch: int) -> np.ndarray | list[np.ndarray]: ...
 
 
 class DataLoader:
@@ -122,19 +116,17 @@ class DataLoader:
             seed = next_seed()
         self.seed = seed
         self._augment = None if augment is None else jit(bound(_augmented, augment))
-        self._latest: tuple[int, Any] = (-1, None)  # the last epoch asked for, and its order
         self._pool: Workers | None = None  # idle between two epochs
-        self._lists = 0  # the number of batches, where the sampler makes them
         self._begun = False
         self.count = 0  # of observations in an epoch, where it is known
         if self.streams:
             self._check_stream()
             return
-        self.count = self.available = numobs(data, "DataLoader")
-        if self.count == 0:
+        available = numobs(data, "DataLoader")
+        if available == 0:
             raise DataError("DataLoader: expected at least one observation, got none.")
-        if sampler is not None:
-            self._check_sampler()
+        self._order = Order(available, self.batch_size, self.shuffle, self.partial, seed, sampler)
+        self.count = self._order.count
         if len(self) == 0:
             raise DataError(
                 f"DataLoader: expected at least {batch_size} observations for one whole batch, got {self.count}. "
@@ -151,21 +143,6 @@ class DataLoader:
                 )
         if not self.batch_size and self.collate is not None:
             raise ArgumentError("DataLoader: collate is for observations; with batch_size=None the items are batches.")
-
-    def _check_sampler(self) -> None:
-        if not hasattr(self.sampler, "order"):
-            raise DTypeError(f"DataLoader: expected a sampler with a method order(seed, epoch), got {self.sampler!r}.")
-        if self.shuffle:
-            raise ArgumentError("DataLoader: expected either shuffle or a sampler, which decides the order; got both.")
-        order = self._order(0)
-        if isinstance(order, list):
-            if self.batch_size != 1 or not self.partial:
-                raise ArgumentError(
-                    f"DataLoader: {type(self.sampler).__name__} makes the batches. Leave out batch_size and partial."
-                )
-            self._lists, self.count = len(order), sum(map(len, order))
-        else:
-            self.count = len(order)
 
     @property
     def epoch(self) -> int:
@@ -184,15 +161,12 @@ class DataLoader:
     @property
     def only_slices(self) -> bool:
         """Whether a batch is `batch_size` rows of each part and nothing else happens to it."""
-        return self.sliced and self.augment is None and not self._lists
+        return self.sliced and self.augment is None and not self._order.lists
 
     def __len__(self) -> int:
         if self.streams:
             raise DTypeError(f"DataLoader: the number of batches of a {type(self.data).__name__} is not known.")
-        if self._lists:
-            return self._lists
-        whole, rest = divmod(self.count, self.batch_size)
-        return whole + (1 if rest and self.partial else 0)
+        return len(self._order)
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch
@@ -221,42 +195,7 @@ class DataLoader:
         epoch = check_whole(epoch, "DataLoader.indices: epoch", 0)
         if self.streams:
             raise DTypeError(f"DataLoader.indices: a {type(self.data).__name__} has no indices.")
-        order = self._order(epoch)
-        if isinstance(order, list):
-            return np.concatenate(order)
-        return np.arange(self.count) if order is None else order
-
-    def _order(self, epoch: int) -> Any:
-        """The indices of an epoch, a list of those of its batches, or `None` for 0, 1, 2, ..."""
-        if self.in_order or self.seed is None:
-            return None
-        known, order = self._latest
-        if known != epoch:
-            order = permutation(self.count, self.seed, epoch) if self.sampler is None else self._sampled(epoch)
-            self._latest = (epoch, order)
-        return order
-
-    def _sampled(self, epoch: int) -> Any:
-        """What the sampler gives, checked."""
-        name = f"{type(self.sampler).__name__}.order"
-        order = self.sampler.order(self.seed, epoch)  # type: ignore[union-attr, arg-type]
-        if isinstance(order, list) and order and np.ndim(order[0]) > 0:
-            order = [np.asarray(indices) for indices in order]
-            flat = np.concatenate(order)
-        else:
-            flat = order = np.asarray(order)
-        if self._lists and (not isinstance(order, list) or len(order) != self._lists):
-            raise DataError(f"{name}: expected {self._lists} batches, as in epoch 0, got {len(order)}.")
-        if flat.ndim != 1 or flat.dtype.kind not in "iu":
-            raise DTypeError(f"{name}: expected indices or a list of batches of them, got {flat.dtype}{flat.shape}.")
-        if len(flat) == 0:
-            raise DataError(f"{name}: expected at least one index for epoch {epoch}, got none.")
-        if self.count != len(flat) and epoch > 0:
-            raise DataError(f"{name}: expected {self.count} observations, as in epoch 0, got {len(flat)} in {epoch}.")
-        if flat.min() < 0 or flat.max() >= self.available:
-            wrong = flat.min() if flat.min() < 0 else flat.max()
-            raise DataError(f"{name}: expected indices between 0 and {self.available - 1}, got {wrong}.")
-        return order
+        return self._order.indices(epoch)
 
     def _run(self, epoch: int, start: int) -> Iterator[Any]:
         for i, made in enumerate(self._raw(epoch, start), start):
@@ -267,15 +206,15 @@ class DataLoader:
         if self.streams:
             return self._in_background(self._stream(epoch, start), counting())
         numbers = range(start, len(self))
-        if self.sliced or not (self.workers or self.prefetch):
-            return (self._made(epoch, i) for i in numbers)
+        if self.sliced:
+            return one_by_one(bound(self._made, epoch), numbers)
         if self.workers:
             return self._by_workers(epoch, numbers)
         return self._in_background(bound(self._made, epoch), numbers)
 
     def _in_background(self, make: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
         if not self.prefetch:
-            return iter(bound(make, 0), END)
+            return one_by_one(make, numbers)
         device = default_device()
         return made_ahead(lambda i: on_device(make(i), device), numbers, count=self.prefetch)
 
@@ -305,16 +244,9 @@ class DataLoader:
     def _made(self, epoch: int, i: int) -> Any:
         """Batch `i` of an epoch."""
         if self.sliced:
-            return getobs(self.data, self._rows(epoch, i))
+            return getobs(self.data, self._order.rows(epoch, i))
         with randomness(_key(self._words(epoch, i))):
-            return self._batch(self._rows(epoch, i))
-
-    def _rows(self, epoch: int, i: int) -> slice | np.ndarray:
-        order = self._order(epoch)
-        if isinstance(order, list):
-            return order[i]
-        rows = slice(i * self.batch_size, min((i + 1) * self.batch_size, self.count))
-        return rows if order is None else order[rows]
+            return self._batch(self._order.rows(epoch, i))
 
     def _batch(self, index: slice | np.ndarray) -> Any:
         if self.collate is None:

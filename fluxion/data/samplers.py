@@ -1,7 +1,6 @@
 """Which observations are taken how often: samplers for a `DataLoader`, and data made balanced once and for all.
 
-A sampler's `order(seed, epoch)` gives the indices of an epoch's observations, or a list of those of each batch. It is a
-function of its arguments, so that an epoch can be repeated and a run resumed.
+A sampler's `order(seed, epoch)` gives the indices of an epoch's observations, or a list of those of each batch.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fluxion.data.arrays import check_whole, getobs, is_array, is_table, map_parts, numobs, permutation
+from fluxion.data.arrays import check_whole, getob, getobs, is_array, is_table, map_parts, numobs, permutation
 from fluxion.errors import ArgumentError, DataError, DTypeError, ShapeError
 from fluxion.transform.randomness import next_seed
 
@@ -187,7 +187,7 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, i: int) -> Any:
-        return self.data[int(self.indices[i])]
+        return getob(self.data, int(self.indices[i]))
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))

@@ -53,6 +53,7 @@ def test_an_iterable_is_taken_as_it_comes(prefetch):
     for _ in range(2):
         assert [y.tolist() for _, y in loader] == [[0, 1, 2], [3, 4, 5], [6]]
     assert [y.tolist() for _, y in loader.batches(0, 1)] == [[3, 4, 5], [6]]
+    assert [x.tolist() for x in fx.DataLoader(iter(range(3)), batch_size=2, prefetch=prefetch)] == [[0, 1], [2]]
     short = fx.DataLoader(Lines(7), batch_size=3, partial=False, prefetch=prefetch, collate=len)
     assert list(short) == [3, 3] and loader.epoch == 2
     assert repr(loader).startswith("DataLoader(Lines, batch_size=3") and repr(loader).endswith("# batches as they come")
@@ -138,6 +139,10 @@ def test_an_exception_comes_at_its_batch_with_the_index(prefetch):
     with pytest.raises(OSError) as caught:
         list(fx.DataLoader((data, np.arange(20)), batch_size=20, prefetch=prefetch, collate=list))
     assert caught.value.__notes__ == ["This came from observation 9 of the Reading."]
+    with pytest.raises(OSError) as caught:
+        list(fx.DataLoader(fx.splitobs(data, (0.4, 0.6))[1], prefetch=prefetch))
+    assert caught.value.__notes__[0] == "This came from observation 9 of the Reading."
+    assert caught.value.__notes__[1] == "This came from observation 1 of the Subset."
 
 
 def test_arrays_need_no_thread():

@@ -154,11 +154,3 @@ def test_folds_in_time_keep_the_container():
         fx.timeseries_kfolds(10, 1)
     with pytest.raises(fx.ArgumentError, match="max_train"):
         fx.timeseries_kfolds(10, 2, max_train=0)
-
-
-def test_folds_in_time_are_those_of_scikit_learn():
-    model_selection = pytest.importorskip("sklearn.model_selection")
-    theirs = model_selection.TimeSeriesSplit(n_splits=3, max_train_size=7, gap=2).split(np.zeros(23))
-    for (train, held), (a, b) in zip(fx.timeseries_kfolds(23, 3, gap=2, max_train=7), theirs, strict=True):
-        np.testing.assert_array_equal(train, a)
-        np.testing.assert_array_equal(held, b)
