@@ -282,6 +282,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
     from fluxion.train.callbacks import Callback, FitContext
     from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
     from fluxion.train.throttle import patience, throttle
+    from fluxion.train.checkpoint import Checkpoint
 
     # Files
     from fluxion.io import load, loadmodel, save
@@ -304,6 +305,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "Chain",
+    "Checkpoint",
     "ClipGlobalNorm",
     "ClipGrad",
     "ClipNorm",
@@ -552,6 +554,7 @@ _LATER = (
     "fluxion.train.callbacks",
     "fluxion.train.followers",
     "fluxion.train.throttle",
+    "fluxion.train.checkpoint",
     "fluxion.io",
 )
 

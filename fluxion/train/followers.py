@@ -32,7 +32,7 @@ class _Watch(Callback):
         self.waited = 0
 
     def on_fit_begin(self, context: FitContext) -> None:
-        if context.epoch == 0:  # a new run, not a resumed one
+        if not context.resumed:
             self.forget()
 
     def improved(self, context: FitContext) -> bool | None:

@@ -1,0 +1,221 @@
+"""Runs that are interrupted anywhere and go on: bit for bit those that never were."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_help import Tied, classes, in_batches
+
+import fluxion as fx
+from fluxion.train.runfolder import RunFolder
+from fluxion.transform.randomness import next_key
+
+X, Y = classes(37)
+BATCHES = 5  # of 8
+
+
+def net():
+    """Dropout, BatchNorm, tied weights, a buffer that counts."""
+    fx.seed(5)
+    return fx.Chain(Tied(4), fx.Dense(4, 6), fx.BatchNorm(6, fx.relu), fx.Dropout(0.3), fx.Dense(6, 3))
+
+
+def noisy(m, x, y):
+    """A loss with the randomness of an augmentation."""
+    return fx.logitcrossentropy(m(x + 0.1 * jax.random.normal(next_key(), x.shape)), y)
+
+
+def cosine(step):
+    return 0.02 / (1 + step)
+
+
+class Stop(Exception):
+    pass
+
+
+class Single(fx.DataLoader):
+    """Of a class of its own, so that its steps are taken one by one; one batch too many raises."""
+
+    left = 1000
+
+    def batches(self, epoch, start=0):
+        for batch in super().batches(epoch, start):
+            if self.left == 0:
+                raise Stop
+            self.left -= 1
+            yield batch
+
+
+class Again:
+    """Batches that can only be read from the first one on, and draw from the default stream."""
+
+    def __init__(self, left=1000):
+        self.left = left
+
+    def __iter__(self):
+        for x, y in in_batches(X, Y):
+            if self.left == 0:
+                raise Stop
+            self.left -= 1
+            yield x + np.asarray(fx.randn(4))[None], y
+
+
+def loader(kind=Single, left=1000):
+    made = kind((X, Y), batch_size=8, shuffle=True, seed=4)
+    made.left = left
+    return made
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """As if the process ended right after the checkpoint of a step was written."""
+    keep, at = RunFolder.keep, [0]
+
+    def kept(self, context, moment):
+        keep(self, context, moment)
+        if context.step in at:
+            raise Stop
+
+    monkeypatch.setattr(RunFolder, "keep", kept)
+    monkeypatch.setattr(RunFolder, "keep_after", lambda *args: None)
+    return at
+
+
+class Memory(fx.Callback):
+    """A callback with a memory that draws from the default stream."""
+
+    def __init__(self):
+        self.seen, self.sum = [], np.zeros(3, np.float32)
+
+    def on_epoch_begin(self, context):
+        self.seen.append(["epoch", context.epoch])
+
+    def on_epoch_end(self, context):
+        self.seen.append([context.step, float(fx.randn(1)[0]), len(context.history), context.loss])
+        self.sum = self.sum + np.asarray(context.model[4].bias)
+
+    def state(self):
+        return {"seen": list(self.seen)}
+
+    def load_state(self, state):
+        self.seen = list(state["seen"])
+
+    def arrays(self):
+        return {"sum": self.sum}
+
+    def load_arrays(self, arrays):
+        self.sum = arrays["sum"]
+
+
+class Steps(Memory):
+    """And one that looks at every step, and raises in the middle of one."""
+
+    def __init__(self, before=0, after=0):
+        super().__init__()
+        self.before, self.after = before, after
+
+    def on_step_begin(self, context):
+        self.seen.append(["before", context.step])
+        if self.before and context.step == self.before:
+            raise Stop
+
+    def on_step_end(self, context):
+        self.seen.append(["after", context.step, context.loss])
+        if self.after and context.step == self.after:
+            raise Stop
+
+
+def run(folder, data, model=None, *, epochs=4, callbacks=(), rule=None, **options):
+    """One call of `fit` on a fresh model; everything that must be the same afterwards."""
+    model = net() if model is None else model
+    opt = fx.setup(rule or fx.OptimizerChain(fx.ClipNorm(1.0), fx.Adam(1e-2)), model)
+    fx.seed(77)
+    options = {"loss": fx.logitcrossentropy, "metrics": [fx.accuracy], "seed": 9, "validation": (X, Y)} | options
+    history = fx.fit(
+        model, data, optimizer=opt, epochs=epochs, run=folder, callbacks=callbacks, progress=False, **options
+    )
+    arrays = {**fx.state(model), **dict(enumerate(jax.tree.leaves(opt.state)))}
+    arrays = {name: np.array(array) for name, array in arrays.items()}
+    return (
+        arrays,
+        opt.step,
+        opt.learning_rate,
+        untimed(history.csv_text()),
+        untimed((folder / "metrics.csv").read_text()),
+    )
+
+
+def untimed(text):
+    """CSV without the columns of time."""
+    rows = [line.split(",") for line in text.splitlines()]
+    kept = [i for i, name in enumerate(rows[0]) if name not in ("seconds", "samples_per_second")]
+    return [[row[i] for i in kept] for row in rows]
+
+
+def assert_equal(got, expected):
+    assert got[1:] == expected[1:]
+    assert got[0].keys() == expected[0].keys()
+    for name, array in expected[0].items():
+        np.testing.assert_array_equal(got[0][name], array, err_msg=str(name))
+
+
+def test_interrupted_anywhere_it_goes_on_bit_for_bit(tmp_path):
+    memory, options = Memory(), {"loss": noisy, "metrics": [], "schedule": cosine}
+    whole = run(tmp_path / "whole", loader(), callbacks=[memory], **options)
+    for at in (1, 3, 5, 7, 12, 19):
+        folder, again = tmp_path / str(at), Memory()
+        with pytest.raises(Stop):
+            run(folder, loader(left=at), callbacks=[Memory()], **options)
+        assert_equal(run(folder, loader(), callbacks=[again], **options), whole)
+        assert again.seen == memory.seen
+        np.testing.assert_array_equal(again.sum, memory.sum)
+
+
+def test_many_interruptions_are_as_none(tmp_path):
+    whole = run(tmp_path / "whole", loader(), epochs=2)
+    for _ in range(9):  # a step each
+        with pytest.raises(Stop):
+            run(tmp_path / "a", loader(left=1), epochs=2)
+    assert_equal(run(tmp_path / "a", loader(), epochs=2), whole)
+
+
+def test_killed_after_a_checkpoint_among_blocks_of_steps(tmp_path, killed):
+    options = {"batch_size": 8, "loss": noisy, "metrics": [], "validation": None}
+    whole = run(tmp_path / "whole", (X, Y), **options)
+    for every, step in ((1, 4), (3, 9), (5, 15), (7, 14)):
+        folder, killed[:] = tmp_path / str(every), [step]
+        for _ in range(2):
+            with pytest.raises(Stop):
+                run(folder, (X, Y), callbacks=[fx.Checkpoint(every=every)], **options)
+            (folder / "checkpoints" / f"step-{step:09}.safetensors").unlink()  # to do some of it twice
+        killed[:] = [0]
+        assert_equal(run(folder, (X, Y), callbacks=[fx.Checkpoint(every=every)], **options), whole)
+
+
+def test_a_list_of_batches_goes_on_within_its_blocks(tmp_path, killed):
+    options = {"validation": None, "callbacks": [fx.Checkpoint(every=3)]}
+    batches = in_batches(X, Y)
+    whole = run(tmp_path / "whole", batches, **options)
+    killed[:] = [12]
+    with pytest.raises(Stop):
+        run(tmp_path / "a", batches, **options)
+    killed[:] = [0]
+    assert_equal(run(tmp_path / "a", batches, **options), whole)
+
+
+def test_other_iterables_are_read_again_up_to_the_place(tmp_path):
+    whole = run(tmp_path / "whole", Again())
+    with pytest.raises(Stop):
+        run(tmp_path / "a", Again(left=8))
+    assert_equal(run(tmp_path / "a", Again()), whole)
+
+
+def test_interrupted_in_a_callback(tmp_path):
+    memory = Steps()
+    whole = run(tmp_path / "whole", loader(), callbacks=[memory], epochs=3)
+    for at in ({"before": 7}, {"after": 7}, {"before": 10}, {"after": 10}, {"after": 15}):
+        folder, again = tmp_path / str(at), Steps()
+        with pytest.raises(Stop):
+            run(folder, loader(), callbacks=[Steps(**at)], epochs=3)
+        assert_equal(run(folder, loader(), callbacks=[again], epochs=3), whole)
+        assert again.seen == memory.seen
