@@ -283,6 +283,8 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
     from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
     from fluxion.train.throttle import patience, throttle
     from fluxion.train.checkpoint import Checkpoint
+    from fluxion.train.loggers import LearningRateLogger, TensorBoard
+    from fluxion.train.finder import find_learning_rate
 
     # Files
     from fluxion.io import load, loadmodel, save
@@ -338,6 +340,7 @@ __all__ = [
     "LSTMCell",
     "Layer",
     "LayerNorm",
+    "LearningRateLogger",
     "LearnedPositions",
     "Lion",
     "LpPool",
@@ -374,6 +377,7 @@ __all__ = [
     "StateError",
     "StochasticDepth",
     "TableEncoder",
+    "TensorBoard",
     "TransformerBlock",
     "Upsample",
     "WeightDecay",
@@ -413,6 +417,7 @@ __all__ = [
     "f16",
     "f32",
     "f64",
+    "find_learning_rate",
     "fit",
     "flatten",
     "fmap",
@@ -555,6 +560,8 @@ _LATER = (
     "fluxion.train.followers",
     "fluxion.train.throttle",
     "fluxion.train.checkpoint",
+    "fluxion.train.loggers",
+    "fluxion.train.finder",
     "fluxion.io",
 )
 

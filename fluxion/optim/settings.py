@@ -6,6 +6,7 @@ The moments and counts of the rules are `opt.state`. Beside them a run may chang
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -55,7 +56,7 @@ def load_settings(opt: Optimizer, saved: Mapping[str, Any]) -> None:
     Errors: `StateError` for settings of another optimizer; nothing is changed then.
     """
     count = len(opt.paths)
-    rates, options = saved.get("rates"), saved.get("options")
+    rates, options = saved.get("rates", []), saved.get("options", [])
     sound = (
         saved.keys() == settings(opt).keys()
         and _is_list(rates, count, lambda x: x is None or (type(x) is float and 0 <= x < math.inf))
@@ -66,7 +67,7 @@ def load_settings(opt: Optimizer, saved: Mapping[str, Any]) -> None:
         and all(type(i) is int and 0 <= i < count for i in saved["frozen"])
         and _is_list(options, len(opt._rules), lambda x: isinstance(x, list))
         and all(_fits(part, x) for rule, xs in zip(opt._rules, options, strict=True) for part, x in _pairs(rule, xs))
-        and all(saved is not None or not isinstance(own, float) for own, saved in zip(opt._rates, rates, strict=True))
+        and all(rate is not None or not isinstance(own, float) for own, rate in zip(opt._rates, rates, strict=True))
     )
     if not sound:
         raise StateError(f"optimizer: expected settings of {rules_of(opt)} over {count} arrays, got {saved!r:.120}.")
@@ -74,6 +75,22 @@ def load_settings(opt: Optimizer, saved: Mapping[str, Any]) -> None:
     opt._rates = [own if rate is None else rate for own, rate in zip(opt._rates, rates, strict=True)]
     opt._labels, opt._uniform = list(saved["labels"]), saved["uniform"]
     opt._plan = replace(opt._plan, frozen=frozenset(saved["frozen"]), cohorts=tuple(saved["cohorts"]))
+
+
+def copy_for(opt: Optimizer, model: Any) -> Optimizer:
+    """An optimizer of its own, as `opt` is now, for a copy of its model.
+
+    >>> import fluxion as fx
+    >>> from fluxion.optim.settings import copy_for
+    >>> model = [fx.randn(2)]
+    >>> opt = fx.setup(fx.Adam(), model)
+    >>> fx.adjust(copy_for(opt, fx.fmap(fx.identity, model)), 1e-4)
+    >>> opt.learning_rate
+    0.001
+    """
+    other = copy.copy(opt)  # arrays never change, and all else is replaced, but for these lists
+    other._model, other._rates, other._labels = model, list(opt._rates), list(opt._labels)
+    return other
 
 
 def _is_list(value: Any, length: int, is_item: Any) -> bool:

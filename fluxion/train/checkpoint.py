@@ -143,7 +143,7 @@ def write_checkpoint(path: str | os.PathLike[str], context: FitContext, moment: 
             "Return plain values from state, and arrays from arrays."
         ) from error
     history = History(context.history.rows[: moment.finished]).csv_text()
-    arrays = {f"model/{name}": array for name, array in state(context.model).items()}
+    arrays: dict[str, Any] = {f"model/{name}": array for name, array in state(context.model).items()}
     arrays |= {f"optimizer/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(opt.state))}
     arrays |= {f"callbacks/{name}": array for name, array in moment.arrays.items()}
     arrays = {name: _plain(array) for name, array in arrays.items()}
@@ -173,7 +173,7 @@ class Saved:
         """
         opt, said = context.opt, self.description
         own = {f"model/{name}": leaf for name, leaf in state(context.model).items()}
-        leaves, structure = jax.tree.flatten(opt.state)
+        leaves = jax.tree.leaves(opt.state)
         own |= {f"optimizer/{i}": leaf for i, leaf in enumerate(leaves)}
         with open_tensors(self.path) as (stored, metadata):
             self._compare({name: _plain(leaf) for name, leaf in own.items()}, stored)
@@ -190,7 +190,7 @@ class Saved:
         saved = [_placed(arrays[f"optimizer/{i}"], leaf) for i, leaf in enumerate(leaves)]
         with uninterrupted():
             load_settings(opt, said["settings"])
-            opt.restore(Snapshot(structure.unflatten(saved), said["step"]))
+            opt.restore(Snapshot(jax.tree.unflatten(jax.tree.structure(opt.state), saved), said["step"]))
             load_settings(opt, said["settings"])  # once more: `restore` has counted anew which arrays go together
             opt.seed = said["step_seed"]
             load_state(
@@ -298,5 +298,5 @@ def _checksum(arrays: Mapping[str, Any]) -> int:
     total = 0
     for name in sorted(arrays):
         values = np.ascontiguousarray(np.asarray(arrays[name]))
-        total = zlib.crc32(values.reshape(-1).view(np.uint8), zlib.crc32(name.encode(), total))
+        total = zlib.crc32(values.reshape(-1).view(np.uint8).data, zlib.crc32(name.encode(), total))
     return total

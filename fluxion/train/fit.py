@@ -103,7 +103,7 @@ def fit(
     seed = check_seed(saved, seed, run)
     seed = next_seed() if seed is None else seed
     batches, held_out = _prepare(data, batch_size, validation, seed)
-    _infer_sizes(model, batches)
+    infer_sizes(model, batches)
     opt = optimizer if isinstance(optimizer, Optimizer) else setup(Adam() if optimizer is None else optimizer, model)
     if opt.seed is None:
         opt.seed = seed
@@ -180,9 +180,10 @@ class _Run:
         """Nothing is done yet of the next epoch."""
         self.part, self.epoch_begun = EpochPart(), False
         if self.folder is not None:
-            seeks = can_seek(self.batches)
-            self.data_epoch = int(self.batches.epoch) if seeks else None
-            self.random = None if seeks else stream_state()
+            if can_seek(self.batches):
+                self.data_epoch = int(self.batches.epoch)
+            else:
+                self.random = stream_state()
             self.remember(self.context.epoch)
 
     def remember(self, finished: int) -> None:
@@ -429,7 +430,8 @@ def _prepare(data: Any, batch_size: int | None, validation: Any, seed: int) -> t
     return data, validation
 
 
-def _infer_sizes(model: Any, batches: Iterable[Any]) -> None:
+def infer_sizes(model: Any, batches: Iterable[Any]) -> None:
+    """Give a model the sizes that were left out, from the first batch."""
     if first_unsized(scan(model)) is None:
         return
     if isinstance(batches, DataLoader):

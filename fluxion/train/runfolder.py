@@ -85,8 +85,10 @@ class RunFolder:
             fingerprint = saved.description["fingerprint"]
             with self._offering():
                 moment = saved.load(context, callbacks)
-            if can_seek(data):
-                data.epoch, data.seed = moment.data_epoch, saved.description["data_seed"]
+            if can_seek(data) and moment.data_epoch is not None:
+                data.epoch = moment.data_epoch
+                if saved.description["data_seed"] is not None:  # drawn anew where the loader was given none
+                    data.seed = saved.description["data_seed"]
         self.written = _place(context, moment)
         self.description = {"fingerprint": fingerprint, "seed": seed, "data_seed": _number(data, "seed")}
         config = {
