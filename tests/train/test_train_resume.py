@@ -6,7 +6,9 @@ from resume_help import Stop, X, Y, assert_equal, loader, noisy, run
 from training_help import in_batches
 
 import fluxion as fx
+from fluxion.train import steps as steps_module
 from fluxion.train.runfolder import RunFolder
+from fluxion.train.step import Training
 
 
 class Again:
@@ -106,7 +108,19 @@ def test_many_interruptions_are_as_none(tmp_path):
     assert_equal(run(tmp_path / "a", loader(), epochs=2), whole)
 
 
-def test_killed_after_a_checkpoint_among_blocks_of_steps(tmp_path, killed):
+@pytest.mark.slow
+def test_interrupted_at_every_step_it_goes_on_bit_for_bit(tmp_path):
+    options = {"loss": noisy, "metrics": [], "schedule": cosine, "epochs": 3}
+    whole = run(tmp_path / "whole", loader(), **options)
+    for at in range(15):
+        with pytest.raises(Stop):
+            run(tmp_path / str(at), loader(left=at), **options)
+        assert_equal(run(tmp_path / str(at), loader(), **options), whole)
+
+
+@pytest.mark.parametrize("size", [2**10, 2])
+def test_killed_after_a_checkpoint_among_blocks_of_steps(tmp_path, killed, monkeypatch, size):
+    monkeypatch.setattr(steps_module, "BLOCK_STEPS", size)
     options = {"batch_size": 8, "loss": noisy, "metrics": [], "validation": None}
     whole = run(tmp_path / "whole", (X, Y), **options)
     for every, step in ((1, 4), (3, 9), (5, 15), (7, 14)):
@@ -117,6 +131,25 @@ def test_killed_after_a_checkpoint_among_blocks_of_steps(tmp_path, killed):
             (folder / "checkpoints" / f"step-{step:09}.safetensors").unlink()  # to do some of it twice
         killed[:] = [0]
         assert_equal(run(folder, (X, Y), callbacks=[fx.Checkpoint(every=every)], **options), whole)
+
+
+def test_ctrl_c_keeps_the_steps_that_are_under_way(tmp_path, monkeypatch):
+    options = {"batch_size": 8, "validation": None}
+    whole = run(tmp_path / "whole", (X, Y), **options)
+    settle, calls = Training.settle, []
+
+    def interrupted(self):
+        calls.append(self.accepted)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        settle(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "settle", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "a", (X, Y), **options)
+    assert RunFolder(tmp_path / "a", None).saved().description["step"] > calls[-1]
+    assert_equal(run(tmp_path / "a", (X, Y), **options), whole)
 
 
 def test_a_list_of_batches_goes_on_within_its_blocks(tmp_path, killed):
