@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fluxion.errors import ArgumentError, StateError, nearest
+from fluxion.files import naming
 from fluxion.optim import adjust
 from fluxion.train.callbacks import Callback, FitContext
 from fluxion.train.history import Mode, check_mode, csv_lines
@@ -225,7 +226,7 @@ class CSVLogger(Callback):
             context.history.to_csv(self.path)
             self._names = names
             return
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(csv_lines(names, [context.history.last]))
 
 
