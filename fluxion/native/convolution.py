@@ -34,25 +34,57 @@ weight_gradient = Primitive("fluxion_conv_weight_gradient")
 
 def convolution(
     x: Float[Array, "n height width in"],
-    weight: Float[Array, "down right in out"],
+    weight: Float[Array, "down right in_of_group out"],
     stride: Stride,
     padding: Ends,
     bias: Float[Array, " out"] | None = None,
     relu: bool = False,
+    dilation: Stride = (1, 1),
+    groups: int = 1,
 ) -> Float[Array, "n rows columns out"]:
-    """Cross-correlation of float32 arrays, as `ops.conv` has it; negative padding crops. `relu` goes with a bias."""
+    """Cross-correlation of float32 arrays, as `ops.conv` has it; negative padding crops. `relu` goes with a bias.
+
+    Along an axis either the stride or the dilation is 1.
+    """
     windows = tuple(
-        max((size + low + high - kernel) // step + 1, 0)
-        for size, kernel, step, (low, high) in zip(x.shape[1:3], weight.shape[:2], stride, padding, strict=True)
+        max((size + low + high - (kernel - 1) * apart - 1) // step + 1, 0)
+        for size, kernel, step, (low, high), apart in zip(
+            x.shape[1:3], weight.shape[:2], stride, padding, dilation, strict=True
+        )
     )
     shape = (x.shape[0], *windows, weight.shape[3])
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "shape": shape}
     if bias is None:
-        return forward.bind(x, weight, stride=stride, padding=padding, shape=shape)
-    return biased.bind(x, weight, bias, stride=stride, padding=padding, shape=shape, relu=relu)
+        return forward.bind(x, weight, **options)
+    return biased.bind(x, weight, bias, relu=relu, **options)
 
 
-def _xla_forward(x: Any, w: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
-    return jax.lax.conv_general_dilated(x, w, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def transposed(
+    y: Float[Array, "n rows columns out"],
+    weight: Float[Array, "down right in_of_group out"],
+    stride: Stride,
+    padding: Ends,
+    cells: tuple[int, ...],
+    dilation: Stride = (1, 1),
+    groups: int = 1,
+) -> Float[Array, "n height width in"]:
+    """The transpose of `convolution` by its `x`, of so many cells along each axis."""
+    shape = (y.shape[0], *cells, weight.shape[2] * groups)
+    return input_gradient.bind(y, weight, stride=stride, padding=padding, dilation=dilation, groups=groups, shape=shape)
+
+
+def _xla_forward(
+    x: Any, w: Any, *, stride: Stride, padding: Ends, dilation: Stride, groups: int, shape: tuple[int, ...]
+) -> Any:
+    return jax.lax.conv_general_dilated(
+        x,
+        w,
+        stride,
+        padding,
+        rhs_dilation=dilation,
+        feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
 def _xla_biased(x: Any, w: Any, bias: Any, *, relu: bool, **options: Any) -> Any:
@@ -60,22 +92,32 @@ def _xla_biased(x: Any, w: Any, bias: Any, *, relu: bool, **options: Any) -> Any
     return jax.nn.relu(y) if relu else y
 
 
-def _xla_input_gradient(y: Any, w: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
+def _xla_input_gradient(y: Any, w: Any, *, shape: tuple[int, ...], **options: Any) -> Any:
     x = jax.ShapeDtypeStruct(shape, y.dtype)
-    return jax.linear_transpose(lambda x: _xla_forward(x, w, stride=stride, padding=padding, shape=y.shape), x)(y)[0]
+    return jax.linear_transpose(lambda x: _xla_forward(x, w, shape=y.shape, **options), x)(y)[0]
 
 
-def _xla_weight_gradient(x: Any, y: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
+def _xla_weight_gradient(x: Any, y: Any, *, shape: tuple[int, ...], **options: Any) -> Any:
     w = jax.ShapeDtypeStruct(shape, y.dtype)
-    return jax.linear_transpose(lambda w: _xla_forward(x, w, stride=stride, padding=padding, shape=y.shape), w)(y)[0]
+    return jax.linear_transpose(lambda w: _xla_forward(x, w, shape=y.shape, **options), w)(y)[0]
 
 
 def _native(name: str) -> Callable[..., Any]:
     """The C++ function of that name."""
 
-    def run(*arrays: Any, stride: Stride, padding: Ends, shape: tuple[int, ...], **options: Any) -> Any:
+    def run(
+        *arrays: Any,
+        stride: Stride,
+        padding: Ends,
+        dilation: Stride,
+        groups: int,
+        shape: tuple[int, ...],
+        **options: Any,
+    ) -> Any:
+        lists = {"stride": stride, "padding": np.ravel(padding), "dilation": dilation}
+        numbers = {name: np.array(values, np.int64) for name, values in lists.items()}
         call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(shape, arrays[0].dtype))
-        return call(*arrays, stride=np.array(stride, np.int64), padding=np.array(padding, np.int64).ravel(), **options)
+        return call(*arrays, groups=np.int64(groups), **numbers, **options)
 
     return run
 
@@ -83,15 +125,15 @@ def _native(name: str) -> Callable[..., Any]:
 def _transpose(primitive: Primitive, first: tuple[Primitive, bool], second: tuple[Primitive, bool]) -> None:
     """How the gradient of a result goes to each argument: by which function, and whether it is the first one there."""
 
-    def to_first(gradient: Any, a: Any, b: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
+    def to_first(gradient: Any, a: Any, b: Any, *, shape: tuple[int, ...], **options: Any) -> Any:
         rule, leads = first
         pair = (gradient, b) if leads else (b, gradient)
-        return rule.bind(*pair, stride=stride, padding=padding, shape=a.aval.shape)
+        return rule.bind(*pair, shape=a.aval.shape, **options)
 
-    def to_second(gradient: Any, a: Any, b: Any, *, stride: Stride, padding: Ends, shape: tuple[int, ...]) -> Any:
+    def to_second(gradient: Any, a: Any, b: Any, *, shape: tuple[int, ...], **options: Any) -> Any:
         rule, leads = second
         pair = (gradient, a) if leads else (a, gradient)
-        return rule.bind(*pair, stride=stride, padding=padding, shape=b.aval.shape)
+        return rule.bind(*pair, shape=b.aval.shape, **options)
 
     ad.defbilinear(primitive, to_first, to_second)
 

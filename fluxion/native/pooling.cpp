@@ -5,18 +5,12 @@
 // x at the places, and the x in which a y stands at the places.
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "memory.h"
 #include "parallel.h"
-
-#if !(defined(__x86_64__) && defined(__GNUC__))
-#error "written for x86-64 and the vector extensions of GCC and Clang"
-#endif
-#include <immintrin.h>
 
 namespace ffi = xla::ffi;
 
@@ -49,90 +43,20 @@ struct Pooling {
   Range windows_right(int64_t w) const { return windows(w, stride_right, left, kernel_width, columns); }
 };
 
-namespace avx512 {
-#define TARGET __attribute__((target("avx512f")))
-#define INLINE TARGET __attribute__((always_inline)) inline
-#define INLINE_LAMBDA TARGET __attribute__((always_inline))
-using Vector = __m512;
-using Mask = __mmask16;
-using Choice = __mmask16;
-constexpr int LANES = 16;
-INLINE Mask first(int count) { return static_cast<Mask>((1u << count) - 1); }
-INLINE Vector zero() { return _mm512_setzero_ps(); }
-INLINE Vector spread(float value) { return _mm512_set1_ps(value); }
-INLINE Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
-INLINE Vector load_part(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
-INLINE void store_part(float* p, Vector value, Mask mask) { _mm512_mask_storeu_ps(p, mask, value); }
-INLINE Choice same(Vector a, Vector b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-INLINE Choice beyond(Vector a, Vector b) {  // a is larger, or NaN where b is not
-  return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ) & _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q);
-}
-INLINE Vector choose(Choice choice, Vector a, Vector b) { return _mm512_mask_blend_ps(choice, b, a); }
-INLINE Vector from_bytes(const uint8_t* p) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-INLINE void to_bytes(uint8_t* p, Vector value) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value)));
-}
-#include "windows.h"
-#undef INLINE_LAMBDA
-#undef INLINE
-#undef TARGET
-}  // namespace avx512
+}  // namespace
+}  // namespace fluxion
 
-namespace avx2 {
-#define TARGET __attribute__((target("avx2")))
-#define INLINE TARGET __attribute__((always_inline)) inline
-#define INLINE_LAMBDA TARGET __attribute__((always_inline))
-using Vector = __m256;
-using Mask = const int32_t*;
-using Choice = __m256;
-constexpr int LANES = 8;
-INLINE Mask first(int count) {
-  static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-  return bits + 8 - count;
-}
-INLINE __m256i wide(Mask mask) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask)); }
-INLINE Vector zero() { return _mm256_setzero_ps(); }
-INLINE Vector spread(float value) { return _mm256_set1_ps(value); }
-INLINE Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
-INLINE Vector load_part(const float* p, Mask mask) { return _mm256_maskload_ps(p, wide(mask)); }
-INLINE void store_part(float* p, Vector value, Mask mask) { _mm256_maskstore_ps(p, wide(mask), value); }
-INLINE Choice same(Vector a, Vector b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
-INLINE Choice beyond(Vector a, Vector b) {
-  return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ), _mm256_cmp_ps(b, b, _CMP_ORD_Q));
-}
-INLINE Vector choose(Choice choice, Vector a, Vector b) { return _mm256_blendv_ps(b, a, choice); }
-INLINE Vector from_bytes(const uint8_t* p) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-}
-INLINE void to_bytes(uint8_t* p, Vector value) {
-  const __m256i whole = _mm256_cvtps_epi32(value);
-  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
-}
-#include "windows.h"
-#undef INLINE_LAMBDA
-#undef INLINE
-#undef TARGET
-}  // namespace avx2
+#define LOOPS "windows.h"
+#include "vectors.h"
 
-// The loops for this processor, chosen once; FLUXION_NATIVE=avx2 asks for the narrower ones.
+namespace fluxion {
+namespace {
+
+// The loops of this processor.
 struct Rows {
-  decltype(&avx2::pool_row) pool = nullptr;
-  decltype(&avx2::pick_row) pick = nullptr;
-  decltype(&avx2::place_row) place = nullptr;
-
-  Rows() {
-    __builtin_cpu_init();
-    const char* asked = std::getenv("FLUXION_NATIVE");
-    const bool narrow = asked && std::string(asked) == "avx2";
-    if (!narrow && __builtin_cpu_supports("avx512f")) {
-      pool = avx512::pool_row, pick = avx512::pick_row, place = avx512::place_row;
-    } else if (__builtin_cpu_supports("avx2")) {
-      pool = avx2::pool_row, pick = avx2::pick_row, place = avx2::place_row;
-    }
-  }
+  decltype(&avx2::pool_row) pool = chosen(avx512::pool_row, avx2::pool_row);
+  decltype(&avx2::pick_row) pick = chosen(avx512::pick_row, avx2::pick_row);
+  decltype(&avx2::place_row) place = chosen(avx512::place_row, avx2::place_row);
 };
 const Rows loops;
 
@@ -145,7 +69,7 @@ ffi::ErrorOr<Pooling> pooling(Sizes x, Sizes y, Sizes places, Sizes kernel, Size
   const auto wrong = [](const char* what) {
     return ffi::Unexpected(ffi::Error::InvalidArgument(std::string("fluxion pooling: ") + what));
   };
-  if (!loops.pool) return wrong("this processor has neither AVX2 nor AVX-512");
+  if (!loops.pool) return wrong("this processor has neither AVX2 with FMA nor AVX-512");
   if (x.size() != 4 || y.size() != 4 || places.size() != 4) return wrong("expected arrays with 4 axes");
   if (kernel.size() != 2 || stride.size() != 2 || padding.size() != 4)
     return wrong("expected 2 kernel sizes, 2 strides and 4 paddings");

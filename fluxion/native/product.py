@@ -20,7 +20,7 @@ from fluxion.native.lowering import define
 product = Primitive("fluxion_product")
 gram = Primitive("fluxion_gram")
 
-WINDOWS = {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
+WINDOWS = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 
 
 def _plain_product(x: Any, w: Any) -> Any:

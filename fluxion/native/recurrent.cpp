@@ -5,19 +5,12 @@
 
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <string>
 #include <utility>
 
+#include "memory.h"
 #include "parallel.h"
-
-#if !(defined(__x86_64__) && defined(__GNUC__))
-#error "written for x86-64 and the vector extensions of GCC and Clang"
-#endif
-#include <immintrin.h>
 
 namespace ffi = xla::ffi;
 
@@ -50,102 +43,23 @@ struct LstmBack : Sizes {
   float *slopes, *d_weight, *d_recurrent, *d_bias, *d_x, *d_h0, *d_c0;  // d_x null: not asked for
 };
 
-namespace avx512 {
-#define TARGET __attribute__((target("avx512f")))
-#define INLINE TARGET __attribute__((always_inline)) inline
-using Vector = __m512;
-using Mask = __mmask16;
-constexpr int LANES = 16, HEIGHT = 6;
-static Mask first(int64_t count) { return static_cast<Mask>((1u << count) - 1); }
-INLINE Vector zero() { return _mm512_setzero_ps(); }
-INLINE Vector spread(float value) { return _mm512_set1_ps(value); }
-INLINE Vector load(const float* p) { return _mm512_loadu_ps(p); }
-INLINE Vector load_part(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
-INLINE void store(float* p, Vector value) { _mm512_storeu_ps(p, value); }
-INLINE void store_part(float* p, Vector value, Mask mask) { _mm512_mask_storeu_ps(p, mask, value); }
-INLINE Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
-INLINE Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
-INLINE Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
-INLINE Vector divide(Vector a, Vector b) { return _mm512_div_ps(a, b); }
-INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE Vector minimum(Vector a, Vector b) { return _mm512_min_ps(a, b); }
-INLINE Vector maximum(Vector a, Vector b) { return _mm512_max_ps(a, b); }
-INLINE Vector nearest(Vector a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-INLINE Vector scale(Vector a, Vector n) { return _mm512_scalef_ps(a, n); }  // a * 2^n
-INLINE void fetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
-#include "sequences.h"
-#undef INLINE
-#undef TARGET
-}  // namespace avx512
+}  // namespace
+}  // namespace fluxion
 
-namespace avx2 {
-#define TARGET __attribute__((target("avx2,fma")))
-#define INLINE TARGET __attribute__((always_inline)) inline
-using Vector = __m256;
-using Mask = const int32_t*;
-constexpr int LANES = 8, HEIGHT = 2;
-static Mask first(int64_t count) {
-  static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-  return bits + 8 - count;
-}
-INLINE __m256i wide(Mask mask) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask)); }
-INLINE Vector zero() { return _mm256_setzero_ps(); }
-INLINE Vector spread(float value) { return _mm256_set1_ps(value); }
-INLINE Vector load(const float* p) { return _mm256_loadu_ps(p); }
-INLINE Vector load_part(const float* p, Mask mask) { return _mm256_maskload_ps(p, wide(mask)); }
-INLINE void store(float* p, Vector value) { _mm256_storeu_ps(p, value); }
-INLINE void store_part(float* p, Vector value, Mask mask) { _mm256_maskstore_ps(p, wide(mask), value); }
-INLINE Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
-INLINE Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
-INLINE Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
-INLINE Vector divide(Vector a, Vector b) { return _mm256_div_ps(a, b); }
-INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
-INLINE Vector minimum(Vector a, Vector b) { return _mm256_min_ps(a, b); }
-INLINE Vector maximum(Vector a, Vector b) { return _mm256_max_ps(a, b); }
-INLINE Vector nearest(Vector a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-INLINE Vector scale(Vector a, Vector n) {  // a * 2^n, for n from -126 to 128, of which 2^128 is infinite
-  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-  return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
-}
-INLINE void fetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
-#include "sequences.h"
-#undef INLINE
-#undef TARGET
-}  // namespace avx2
+#define LOOPS "sequences.h"
+#include "vectors.h"
 
-// The instruction set of this processor, chosen once, as in kernels.cpp.
+namespace fluxion {
+namespace {
+
+// The loops of this processor, and how many floats its vectors hold.
 struct Processor {
-  int64_t lanes = 0;
-  void (*forward)(const Lstm&, int64_t first, int64_t rows, float* space) = nullptr;
-  void (*back)(const LstmBack&, int64_t first, int64_t rows, float* space) = nullptr;
-  void (*weights)(const LstmBack&, int64_t column) = nullptr;
-
-  Processor() {
-    __builtin_cpu_init();
-    const char* asked = std::getenv("FLUXION_NATIVE");
-    const bool narrow = asked && std::string(asked) == "avx2";
-    if (!narrow && __builtin_cpu_supports("avx512f")) {
-      lanes = avx512::LANES, forward = avx512::lstm_forward, back = avx512::lstm_back;
-      weights = avx512::weight_gradients;
-    } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      lanes = avx2::LANES, forward = avx2::lstm_forward, back = avx2::lstm_back;
-      weights = avx2::weight_gradients;
-    }
-  }
+  int64_t lanes = chosen(avx512::LANES, avx2::LANES);
+  decltype(&avx2::lstm_forward) forward = chosen(avx512::lstm_forward, avx2::lstm_forward);
+  decltype(&avx2::lstm_back) back = chosen(avx512::lstm_back, avx2::lstm_back);
+  decltype(&avx2::weight_gradients) weights = chosen(avx512::weight_gradients, avx2::weight_gradients);
 };
 const Processor processor;
-
-// Memory for one call, freed at its end; null where there is none left.
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<float[], Free>;
-
-Memory memory(double floats) {
-  if (floats > 1e12) return nullptr;
-  const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) / 64 + 1) * 64;
-  return Memory(static_cast<float*>(std::aligned_alloc(64, bytes)));
-}
 
 ffi::Error wrong(const char* what) {
   return ffi::Error::InvalidArgument(std::string("fluxion recurrent layer: ") + what);

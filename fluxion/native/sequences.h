@@ -1,11 +1,11 @@
 // The inner loops of the recurrent networks, written once and compiled for each instruction set.
 //
-// recurrent.cpp includes this file inside a namespace that defines TARGET and INLINE (with the function attribute that
-// names the instruction set), Vector, Mask, LANES, HEIGHT (rows of a tile), and the operations on vectors. There is no
-// include guard on purpose.
+// vectors.h includes this file for recurrent.cpp.
 //
 // A tile is up to HEIGHT sequences of a batch times WIDTH vectors of LANES columns of a packed weight, kept in
 // registers while the product runs over `depth`. Each sum is taken in the same order whatever the tile's height.
+
+constexpr int HEIGHT = LANES == 16 ? 6 : 2;  // rows of a tile
 
 // exp(x), for x up to 89, where it is infinite; below -87 it stays exp(-87). Source of the numbers: Cephes.
 INLINE Vector exponential(Vector x) {

@@ -1,7 +1,6 @@
 // The inner loops of max-pooling, written once and compiled for each instruction set.
 //
-// pooling.cpp includes this file inside a namespace that defines TARGET and INLINE (with the function attribute that
-// names the instruction set), Vector, Mask, LANES, and the operations on vectors. There is no include guard on purpose.
+// vectors.h includes this file for pooling.cpp.
 //
 // All three go along one row of pixels. The cells of a window are numbered row by row; a place is such a number.
 

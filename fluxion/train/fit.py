@@ -8,6 +8,7 @@ It takes the same compiled step as `train`, in the same order, and gives the sam
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
@@ -235,12 +236,17 @@ class _Run:
     def short_epochs(self, loader: DataLoader, most: int, display: Progress) -> None:
         """Up to `most` epochs in one piece of work of a tenth of a second, each with its row in the history."""
         context, period = self.context, len(loader)
-        last = context.history.last["seconds"] if context.epoch > 1 else CALL_SECONDS
-        count = max(1, min(most, context.epochs - context.epoch, int(CALL_SECONDS / last)))
         first_step, first_epoch = context.opt.step, loader.epoch
         started = time.perf_counter()
+        count = min(most, context.epochs - context.epoch)
+        if context.history:
+            count = max(1, min(count, int(CALL_SECONDS / context.history.last["seconds"])))
         block = epochs_block(loader, count, most * period)
         training = self.training(block.data)
+        if not context.history:  # as many as the pace of an earlier run allows, or one
+            pace = training.pace(block) or CALL_SECONDS
+            count = max(1, min(block.count, int(CALL_SECONDS / pace)) // period)
+            block = dataclasses.replace(block, count=count * period)
         try:
             training.steps(block)
             training.finish()

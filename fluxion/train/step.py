@@ -235,10 +235,9 @@ class Training:
         Or on those from number `first` up to, not including, `last`.
         """
         last = block.count if last is None else last
-        batches = [block.batch(0), block.batch(block.count - 1)][: 2 if block.short else 1]
-        outlines = tuple(map(outline, batches))
-        self.look_at(batches[0], outlines[0])
-        key = outlines, block.capacity
+        batches = _kinds(block)
+        self.look_at(batches[0], outline(batches[0]))
+        key = _loop_key(block)
         if key not in self.program.loops:
             state = self.state
             args = (state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed)
@@ -255,6 +254,11 @@ class Training:
         self.traced()
         while first < last:
             first += self.loop(loop, block, first, last)
+
+    def pace(self, block: Block) -> float:
+        """The seconds that a step on such a block takes, 0 where they are not known."""
+        loop = self.program.loops.get(_loop_key(block))
+        return 0.0 if loop is None else loop.pace
 
     def loop(self, loop: Loop, block: Block, first: int, last: int) -> int:
         """Start some of the steps of a block, from batch `first` on and before `last`; returns how many."""
@@ -395,6 +399,15 @@ def _rows(stats: Stats) -> np.ndarray:
     """A row of numbers for each step, once the device has them."""
     values = np.asarray(awaited(stats.array))
     return values[None] if stats.rows is None else values[stats.rows.start : stats.rows.stop]
+
+
+def _kinds(block: Block) -> list[Any]:
+    """A batch of each size that there is in a block."""
+    return [block.batch(0), block.batch(block.count - 1)][: 2 if block.short else 1]
+
+
+def _loop_key(block: Block) -> Hashable:
+    return tuple(map(outline, _kinds(block))), block.capacity
 
 
 def _all_finite(failed: Any, *arrays: Any) -> Any:

@@ -275,13 +275,13 @@ class Loop:
             # Whatever XLA could fuse a cut-out batch into stays as it is in the single step.
             batch = lax.optimization_barrier(batch)
             written, _, optimizer, done, failed, stats, _ = self.program.compiled(
-                now, optimizer, done, failed, rates[i], seed, batch
+                now, optimizer, done, failed, lax.dynamic_index_in_dim(rates, i, keepdims=False), seed, batch
             )
             return (written, optimizer, done, failed), stats
 
         def body(i: Any, carry: tuple[Any, Any], rows: int = size) -> tuple[Any, Any]:
             state, stats = step(carry[0], i, rows)
-            return state, carry[1].at[i].set(stats)
+            return state, lax.dynamic_update_index_in_dim(carry[1], stats, i, 0)  # `at` would ask whether it fits
 
         def epoch(e: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             end = (e + 1) * period - 1  # the short batch

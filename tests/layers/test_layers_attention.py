@@ -14,7 +14,7 @@ import fluxion as fx
 from fluxion.tree.model import with_trainables
 
 randomized = settings(
-    max_examples=7, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -21,7 +21,7 @@ ACTIVATIONS = {
 }
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_blocks_are_torchs(x64, data):
     torch = pytest.importorskip("torch", reason="torch is the outside reference")

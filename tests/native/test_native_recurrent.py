@@ -75,7 +75,7 @@ def assert_close(a, reference, tolerance=1e-5):
 
 
 @needs_library
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     st.sampled_from([1, 2, 3, 6, 7, 13, 60, 101]),
     st.integers(1, 6),

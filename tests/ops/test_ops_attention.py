@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fluxion as fx
 
 randomized = settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 INSTALLED = "torch is the outside reference"
 

@@ -15,7 +15,7 @@ import fluxion as fx
 
 torch = pytest.importorskip("torch", reason="torch is the outside reference")
 randomized = settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

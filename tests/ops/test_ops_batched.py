@@ -11,7 +11,7 @@ import fluxion as fx
 
 torch = pytest.importorskip("torch", reason="torch is the outside reference")
 randomized = settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

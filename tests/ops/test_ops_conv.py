@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is the outside reference")
 F = torch.nn.functional
 
 randomized = settings(
-    max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

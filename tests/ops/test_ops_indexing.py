@@ -14,7 +14,7 @@ from fluxion.ops.checks import checking
 torch = pytest.importorskip("torch", reason="torch is the outside reference")
 OPS = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin", "product": "prod"}
 randomized = settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fluxion as fx
 
-few = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is the outside reference")
 F = torch.nn.functional
 
 several = settings(
-    max_examples=7, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 MAX = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 MEAN = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)

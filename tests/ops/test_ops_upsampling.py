@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fluxion as fx
 from fluxion.ops.upsampling import MOST_PHASES, _linear_matrix, _nearest_cells
 
-few = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 many = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
