@@ -33,7 +33,7 @@ from fluxion.optim.settings import load_settings, rules_of, settings
 from fluxion.train.callbacks import Callback, FitContext
 from fluxion.train.history import History
 from fluxion.train.throttle import check_count
-from fluxion.transform.randomness import load_stream, stream_state
+from fluxion.transform.randomness import stream_state
 from fluxion.tree.model import load_state, state
 from fluxion.version import __version__
 
@@ -94,7 +94,7 @@ class Moment(NamedTuple):
     settings: Mapping[str, Any]  # of the optimizer
     stopping: bool
     stop_reason: str
-    random: list[int] | None  # the default stream at the epoch's beginning, where its batches would be read again
+    random: list[int] | None  # the default stream; at the epoch's beginning, where its batches would be read again
 
     @staticmethod
     def of(context: FitContext, callbacks: Callback, part: EpochPart, **rest: Any) -> Moment:
@@ -184,9 +184,14 @@ class Saved:
         history = History.from_text(arrays["history"].tobytes(), self.path)
         if len(rows) != len(sizes) or min(sizes, default=1) < 1 or len(history) != said["finished"]:
             self._refuse("one row for each step and each epoch", f"{len(rows)}, {len(sizes)} and {len(history)}")
-        callbacks.load_state(said["callbacks"])
-        callbacks.load_arrays(_below("callbacks/", arrays))
-        # Arrays of the file are in no other hands, and so is what JAX makes of them.
+        try:
+            callbacks.load_state(said["callbacks"])
+            callbacks.load_arrays(_below("callbacks/", arrays))
+        except (LookupError, TypeError) as error:
+            raise FileFormatError(
+                f"{self.path}: expected states of callbacks as they give them, but one could not load its own "
+                f"({type(error).__name__}: {error}). The file is damaged, or the callback was changed."
+            ) from error
         saved = [_placed(arrays[f"optimizer/{i}"], leaf) for i, leaf in enumerate(leaves)]
         with uninterrupted():
             load_settings(opt, said["settings"])
@@ -196,8 +201,6 @@ class Saved:
             load_state(
                 context.model, {name: _keyed(a, own[f"model/{name}"]) for name, a in _below("model/", arrays).items()}
             )
-        if said["random"] is not None:
-            load_stream(said["random"])
         context.resumed = True
         context.history, context.epoch, context.step = history, said["finished"], said["step"]
         context.logs = history.last if len(history) else {}
@@ -242,6 +245,10 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, dict]
+
+
 def _is_or_none(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_sound(value)
 
@@ -263,7 +270,9 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "stop_reason": lambda x: isinstance(x, str),
     "random": _is_or_none(lambda x: isinstance(x, list) and len(x) in (3, 5) and all(map(_is_count, x))),
     "loss": _is_or_none(lambda x: isinstance(x, float)),
-    "callbacks": lambda x: isinstance(x, dict),
+    "callbacks": lambda x: (
+        isinstance(x, dict) and isinstance(x.get("callbacks"), list) and all(map(_is_pair, x["callbacks"]))
+    ),
 }
 
 

@@ -38,7 +38,7 @@ from fluxion.train.steps import (
     feed,
     in_blocks,
 )
-from fluxion.transform.randomness import next_seed, stream_state
+from fluxion.transform.randomness import load_stream, next_seed, stream_state
 from fluxion.transform.sizes import autosize
 from fluxion.tree.model import first_unsized
 from fluxion.tree.walk import scan
@@ -118,7 +118,6 @@ def fit(
         with Progress(epochs, _length(batches), enabled=progress) as display:
             if context.resumed:
                 display.say(f"{run}: going on after step {context.step}, {context.epoch} epochs done")
-            followers.on_fit_begin(context)
             going.begin()
             while going.part.sizes or (context.epoch < epochs and not context.stopping):
                 going.epochs(held_out, batch_size, display)
@@ -164,15 +163,17 @@ class _Run:
 
     def begin(self) -> None:
         """Before the first step of a new run or of the rest of one."""
+        self.callbacks.on_fit_begin(self.context)
         if self.folder is not None:
             self.folder.log.on_fit_begin(self.context)
-            if self.moment is None:
-                self.between_epochs()
+        if self.moment is None:
+            self.between_epochs()
+        elif self.moment.random is not None:
+            load_stream(self.moment.random)
 
     def end(self) -> None:
         """After the last step."""
-        if self.folder is not None and self.moment is not None:
-            self.folder.keep(self.context, self.moment)
+        self.keep()
         self.callbacks.on_fit_end(self.context)
         if self.folder is not None:
             self.folder.complete(self.context)
@@ -201,6 +202,11 @@ class _Run:
                 random=self.random,
             )
 
+    def keep(self) -> None:
+        """Write a checkpoint of what was remembered last."""
+        if self.folder is not None and self.moment is not None:
+            self.folder.keep(self.context, self.moment)
+
     def epochs(self, held_out: Any, batch_size: int | None, display: Progress) -> None:
         """The next epoch; or several short ones, where nothing but steps happens to the model in this run."""
         context, batches = self.context, self.batches
@@ -226,12 +232,8 @@ class _Run:
             row |= {f"validation_{name}": value for name, value in result.items()}
         self.end_epoch(row, self.part.seconds, samples, display)
         self.between_epochs()
-        if (
-            self.folder is not None
-            and self.moment is not None
-            and self.folder.is_due_after(context.epoch, context.step)
-        ):
-            self.folder.keep(context, self.moment)
+        if self.folder is not None and self.folder.is_due_after(context.epoch, context.step):
+            self.keep()
 
     def short_epochs(self, loader: DataLoader, most: int, display: Progress) -> None:
         """Up to `most` epochs in one piece of work of a tenth of a second, each with its row in the history."""
@@ -311,11 +313,10 @@ class _Run:
         every_step = self.callbacks.every_step
         if self.step_begun and self.step_begun == len(part.sizes):
             self.end_step()
+        stopped = context.stopping and part.sizes  # before the run was interrupted
         try:
-            for piece in (batches_from if every_step else feed)(self.batches, len(part.sizes)):
+            for piece in () if stopped else (batches_from if every_step else feed)(self.batches, len(part.sizes)):
                 batch = piece.data if isinstance(piece, Block) else as_batch(piece)
-                if context.stopping and part.sizes:
-                    break
                 if training is None:
                     training = self.training(batch)
                 at, count = (piece.first, piece.count) if isinstance(piece, Block) else (0, 1)
@@ -332,6 +333,8 @@ class _Run:
                         training.step(batch)
                     display.step(training.last_loss, sum(new), len(new))
                     at = end
+                if context.stopping:
+                    break
             if not part.sizes:
                 raise DataError(
                     f"fit: expected at least one batch in epoch {context.epoch}, got none. "
@@ -369,8 +372,7 @@ class _Run:
         self.context.step = self.context.opt.step
         part.rows, part.seconds = _joined(earlier, training.values()), seconds
         self.remember(self.context.epoch - 1)
-        if self.moment is not None:
-            folder.keep(self.context, self.moment)
+        self.keep()
 
     def observed_step(self, training: Training, batch: Any) -> None:
         """A step with callbacks around it, for which the model is brought up to date."""

@@ -206,6 +206,7 @@ DAMAGES = [
     (lambda p: rewritten(p, described(step=-1)), "'step' in the description"),
     (lambda p: rewritten(p, described(random=[1, 2])), "'random' in the description"),
     (lambda p: rewritten(p, described(callbacks=None)), "'callbacks' in the description"),
+    (lambda p: rewritten(p, described(callbacks={"callbacks": [["Evil"]]})), "'callbacks' in the description"),
     (lambda p: rewritten(p, lambda a: a.update(description=np.zeros(9, np.uint8))), "JSON for the description"),
 ]
 
