@@ -318,6 +318,9 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
     from fluxion.train.callbacks import Callback, FitContext
     from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
     from fluxion.train.throttle import patience, throttle
+    from fluxion.train.checkpoint import Checkpoint
+    from fluxion.train.loggers import LearningRateLogger, TensorBoard
+    from fluxion.train.finder import find_learning_rate
 
     # Files
     from fluxion.io import load, loadmodel, save
@@ -342,6 +345,7 @@ __all__ = [
     "Callback",
     "Chain",
     "Characters",
+    "Checkpoint",
     "ClipGlobalNorm",
     "ClipGrad",
     "ClipNorm",
@@ -375,6 +379,7 @@ __all__ = [
     "LSTMCell",
     "Layer",
     "LayerNorm",
+    "LearningRateLogger",
     "LearnedPositions",
     "LengthSampler",
     "Lion",
@@ -413,6 +418,7 @@ __all__ = [
     "StochasticDepth",
     "TableEmbedding",
     "TableEncoder",
+    "TensorBoard",
     "TransformerBlock",
     "Upsample",
     "WeightDecay",
@@ -459,6 +465,7 @@ __all__ = [
     "f32",
     "f64",
     "filterobs",
+    "find_learning_rate",
     "fit",
     "flatten",
     "fmap",
@@ -622,6 +629,9 @@ _LATER = (
     "fluxion.train.callbacks",
     "fluxion.train.followers",
     "fluxion.train.throttle",
+    "fluxion.train.checkpoint",
+    "fluxion.train.loggers",
+    "fluxion.train.finder",
     "fluxion.io",
 )
 

@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 
@@ -49,7 +49,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with open(descriptor, "w+b") as file:
+        with naming(path), open(descriptor, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -66,3 +66,22 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have an error of the disk, such as a full one, say which file it was about; by itself it does not.
+
+    >>> from fluxion.files import naming
+    >>> with naming("log.csv"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+        ...
+    OSError: [Errno 28] No space left on device: 'log.csv'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise

@@ -29,7 +29,7 @@ ORDER = [
     "optim",
     "data",
 ]
-ORDER += ["models", "train", "io", "dialects", "compare", "cli"]
+ORDER += ["models", "io", "train", "dialects", "compare", "cli"]
 
 
 def imported_parts(path):

@@ -28,6 +28,7 @@ class FitContext:
         step: how many steps were done in all.
         loss: the loss of the last step; None before the first.
         logs: the row of the epoch just finished; empty before the first.
+        resumed: whether this call of `fit` goes on with an earlier run.
         error: what went wrong, for `on_exception`.
         stopping, stop_reason: set by `stop`.
 
@@ -46,6 +47,7 @@ class FitContext:
     step: int = 0
     loss: float | None = None
     logs: Mapping[str, Number] = field(default_factory=dict)
+    resumed: bool = False
     error: BaseException | None = None
     stopping: bool = False
     stop_reason: str = ""
@@ -63,7 +65,9 @@ class Callback:
     it does so only if one of them is overridden (`every_step`).
 
     A callback with a memory returns it from `state` as plain values that fit JSON, and takes it back in `load_state`,
-    so that a run can be resumed exactly; arrays go through `arrays` and `load_arrays`.
+    so that a run can be resumed exactly; arrays go through `arrays` and `load_arrays`. Both return values of their own,
+    not such as the callback goes on changing. A resumed run loads the memory first, then calls `on_fit_begin`; where
+    it goes on in the middle of an epoch, it does not call `on_epoch_begin` for that one again.
 
     >>> import fluxion as fx
     >>> class Print(fx.Callback):
@@ -74,7 +78,7 @@ class Callback:
     """
 
     def on_fit_begin(self, context: FitContext) -> None:
-        """Before the first step; `context.epoch` is 0, or in a resumed run the number of finished epochs."""
+        """Before the first step; `context.epoch` is 0, or in a run that is `resumed` the number of finished epochs."""
 
     def on_epoch_begin(self, context: FitContext) -> None:
         """Before the first step of an epoch."""

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fluxion.errors import ArgumentError, StateError, nearest
+from fluxion.files import naming
 from fluxion.optim import adjust
 from fluxion.train.callbacks import Callback, FitContext
 from fluxion.train.history import Mode, check_mode, csv_lines
@@ -32,7 +33,7 @@ class _Watch(Callback):
         self.waited = 0
 
     def on_fit_begin(self, context: FitContext) -> None:
-        if context.epoch == 0:  # a new run, not a resumed one
+        if not context.resumed:
             self.forget()
 
     def improved(self, context: FitContext) -> bool | None:
@@ -225,7 +226,7 @@ class CSVLogger(Callback):
             context.history.to_csv(self.path)
             self._names = names
             return
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(csv_lines(names, [context.history.last]))
 
 

@@ -95,7 +95,7 @@ class History:
 
         Numbers are written in full precision (`from_csv` gives the same back); what a row does not have is left empty.
         """
-        atomic_write(path, lambda file: file.write(self._csv_text().encode()))
+        atomic_write(path, lambda file: file.write(self.csv_text().encode()))
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
@@ -105,11 +105,17 @@ class History:
             raise FileFormatError(
                 f"{os.fspath(path)}: expected a history of at most {LARGEST_FILE} bytes, got {size} bytes."
             )
-        with open(path, encoding="utf-8", newline="") as file:
-            try:
-                return cls(_read_rows(os.fspath(path), csv.reader(file, strict=True)))
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise FileFormatError(f"{os.fspath(path)}: expected a history as CSV, got {error}.") from error
+        with open(path, "rb") as file:
+            return cls.from_text(file.read(), os.fspath(path))
+
+    @classmethod
+    def from_text(cls, text: bytes, where: str) -> History:
+        """As `from_csv`, of the bytes of such a file, which came from `where`."""
+        try:
+            lines = io.StringIO(text.decode(), newline="")
+            return cls(_read_rows(where, csv.reader(lines, strict=True)))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise FileFormatError(f"{where}: expected a history as CSV, got {error}.") from error
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, names: Iterable[str] | None = None) -> Figure:
         """The loss and each metric over the epochs, training solid and validation dashed, as one figure.
@@ -159,7 +165,8 @@ class History:
             body = [*body[:8], ["..."] * len(self._names), *body[-8:]]
         return title, [self.names, *body]
 
-    def _csv_text(self) -> str:
+    def csv_text(self) -> str:
+        """What `to_csv` writes."""
         lines = csv_lines(self.names, self._rows)
         return csv_line(self.names) + lines if self._names else ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +88,49 @@ def plot_metric(history: History, name: str, path: str | os.PathLike[str] | None
     2
     """
     return plot_history(history, path, names=[name])
+
+
+def plot_lines(
+    caller: str,
+    x: np.ndarray,
+    curves: Mapping[str, np.ndarray],
+    names: tuple[str, str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    logarithmic: bool = False,
+    mark: float | None = None,
+) -> Figure:
+    """Curves over one axis, told apart by a legend where there are several.
+
+    Arguments:
+        caller: for errors.
+        x: shape `(N,)`.
+        curves: arrays of the same shape, by name.
+        names: those of the two axes.
+        path: where to write the figure, if anywhere; `.png` or `.svg`.
+        logarithmic: whether `x` is drawn so.
+        mark: a place on the axis to point out.
+
+    >>> import numpy as np
+    >>> from fluxion.train.plots import plot_lines
+    >>> plot_lines("mine", np.arange(3), {"y": np.arange(3)}, ("x", "y")).axes[0].get_xlabel()
+    'x'
+    """
+    kind = _kind(caller, path)
+    figure = _figure(5.6, 3.6)
+    axes = figure.add_subplot()
+    for i, (name, y) in enumerate(curves.items()):
+        axes.plot(x, y, color=PALETTE[i % len(PALETTE)], linewidth=1.8, label=name)
+    if mark is not None:
+        axes.axvline(mark, color=VERMILION, linewidth=1.2, linestyle=(0, (4, 2)), label=f"{mark:.2g}")
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlabel(names[0], fontsize=10, color=INK)
+    axes.set_ylabel(names[1], fontsize=10, color=INK)
+    if len(curves) > 1 or mark is not None:
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    _plain(axes)
+    return _written(figure, path, kind)
 
 
 def plot_confusion(

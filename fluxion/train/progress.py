@@ -92,6 +92,10 @@ class Progress:
         finally:
             self._screen.close()
 
+    def say(self, text: str) -> None:
+        """A line of its own, to stay."""
+        self._screen.line([text])
+
     def start_epoch(self, epoch: int, done: int = 0) -> None:
         """Epoch number `epoch`, from 1, begins; `done` of its steps were made before the run was resumed."""
         self._epoch, self._done, self._samples = epoch, done, 0

@@ -173,6 +173,7 @@ class Training:
         self.seed = _seed_data(opt.seed, *_settings())
         self.pending: list[Stats] = []
         self.results: list[np.ndarray] = []  # rows `[loss, applied, *metrics]` of the completed steps
+        self.begun = opt.step  # the number of steps, in all, before the first of `results`
         self.settled = 0.0  # when the last result came
         self.attach()
 
@@ -224,12 +225,16 @@ class Training:
     def take(self, piece: Any) -> None:
         """A step on a batch, or on each batch of a block."""
         if isinstance(piece, Block):
-            self.steps(piece)
+            self.steps(piece, piece.first)
         else:
             self.step(piece)
 
-    def steps(self, block: Block) -> None:
-        """Start a step on each batch of a block: in a loop on the device where that is of use, or one by one."""
+    def steps(self, block: Block, first: int = 0, last: int | None = None) -> None:
+        """Start a step on each batch of a block: in a loop on the device where that is of use, or one by one.
+
+        Or on those from number `first` up to, not including, `last`.
+        """
+        last = block.count if last is None else last
         batches = _kinds(block)
         self.look_at(batches[0], outline(batches[0]))
         key = _loop_key(block)
@@ -243,23 +248,22 @@ class Training:
             del self.program.traced[known:]  # the short batch is part of the same program: nothing to be announced
         loop = self.program.loops[key]
         if loop is None:
-            for i in range(block.count):
+            for i in range(first, last):
                 self.step(block.batch(i))
             return
         self.traced()
-        at = 0
-        while at < block.count:
-            at += self.loop(loop, block, at)
+        while first < last:
+            first += self.loop(loop, block, first, last)
 
     def pace(self, block: Block) -> float:
         """The seconds that a step on such a block takes, 0 where they are not known."""
         loop = self.program.loops.get(_loop_key(block))
         return 0.0 if loop is None else loop.pace
 
-    def loop(self, loop: Loop, block: Block, first: int) -> int:
-        """Start some of the steps of a block, from batch `first` on; returns how many."""
+    def loop(self, loop: Loop, block: Block, first: int, last: int) -> int:
+        """Start some of the steps of a block, from batch `first` on and before `last`; returns how many."""
         state = self.state
-        count = loop.portion(block.count - first)
+        count = loop.portion(last - first)
         rates = self.rates(range(first, first + count), block.capacity)
         started = perf_counter()
         written, optimizer, done, failed, array = loop(
@@ -316,13 +320,10 @@ class Training:
 
     def accept(self, stats: Stats) -> None:
         """Read what a step gave, or several; raise at the first that was not finite."""
-        values = np.asarray(awaited(stats.array))
-        if stats.loop is None or stats.rows is None:
-            values = values[None]
-        else:
-            values = values[stats.rows.start : stats.rows.stop]
+        values = _rows(stats)
+        if stats.loop is not None:
             now = perf_counter()
-            stats.loop.took(now - max(stats.started, self.settled), len(stats.rows))
+            stats.loop.took(now - max(stats.started, self.settled), len(values))
             self.settled = now
         if not values[:, 1].all():
             k = int(np.argmin(values[:, 1]))
@@ -337,7 +338,7 @@ class Training:
 
     def again(self) -> None:
         """Begin another epoch with the model as the last one left it."""
-        self.results = []
+        self.results, self.begun = [], self.opt.step
 
     def values(self) -> np.ndarray:
         """A row `[loss, applied, *metrics]` for each completed step."""
@@ -372,10 +373,15 @@ class Training:
         self.synced = state
 
     def recover(self) -> None:
-        """`sync` after an exception; a second Ctrl-C does not come between."""
+        """`sync` after an exception, with `values` of exactly the steps done; a second Ctrl-C does not come between."""
         with uninterrupted():
             self.opt.step = self.synced.step
             self.sync()
+            known = self.begun + sum(map(len, self.results))
+            for stats in self.pending:
+                self.results.append(_rows(stats)[known - stats.step :])
+                known += len(self.results[-1])
+            self.pending, self.results = [], [self.values()[: self.opt.step - self.begun]]
 
     def run(self, batches: Iterable[Any]) -> None:
         """A step on each batch, and `sync`, whatever happens; `batches` may be a loader."""
@@ -387,6 +393,12 @@ class Training:
         except BaseException:
             self.recover()
             raise
+
+
+def _rows(stats: Stats) -> np.ndarray:
+    """A row of numbers for each step, once the device has them."""
+    values = np.asarray(awaited(stats.array))
+    return values[None] if stats.rows is None else values[stats.rows.start : stats.rows.stop]
 
 
 def _kinds(block: Block) -> list[Any]:

@@ -11,6 +11,7 @@ that Ctrl-C and the progress display are not kept waiting.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
@@ -37,7 +38,9 @@ LARGE = 2**28  # parameters times observations, from which on a step is so long 
 class Block:
     """Batches, one behind the other, in arrays of `capacity * size` rows of which the last may be unused.
 
-    Each has `size` rows, but for every `period`-th one, the last of an epoch, which lacks `short` of them.
+    Each has `size` rows, but for every `period`-th one, the last of an epoch, which lacks `short` of them. The batches
+    before number `first` are done already: a resumed epoch goes through the very blocks, and so through the very
+    programs, of an epoch that was never interrupted.
     """
 
     data: Any
@@ -46,6 +49,7 @@ class Block:
     capacity: int
     period: int = 1
     short: int = 0
+    first: int = 0
 
     def batch(self, i: int) -> Any:
         start = i * self.size - i // self.period * self.short
@@ -56,11 +60,37 @@ class Block:
         return self.size - (self.short if (i + 1) % self.period == 0 else 0)
 
 
-def feed(data: Iterable[Any]) -> Iterator[Any]:
-    """What an epoch consists of: blocks where `data` are a loader or a list over plain arrays, batches otherwise."""
+def feed(data: Iterable[Any], start: int = 0) -> Iterator[Any]:
+    """What an epoch consists of: blocks where `data` are a loader or a list over plain arrays, batches otherwise.
+
+    From batch number `start` on, if the ones before it are done.
+    """
     if in_blocks(data):
-        return _blocks(data)
-    return _listed(data) if _is_listed(data) else iter(data)
+        return _from(_blocks(data), start)
+    return _from(_listed(data), start) if _is_listed(data) else batches_from(data, start)
+
+
+def batches_from(data: Iterable[Any], start: int) -> Iterator[Any]:
+    """The batches of an epoch from number `start` on; what is no loader has to be read from its beginning."""
+    if start and can_seek(data):
+        epoch = data.epoch
+        data.epoch = epoch + 1
+        return data.batches(epoch, start)
+    return itertools.islice(data, start, None)
+
+
+def can_seek(data: Any) -> TypeGuard[DataLoader]:
+    """Whether `data` can begin an epoch at any batch, as a `DataLoader` can."""
+    return hasattr(data, "batches") and hasattr(data, "epoch")
+
+
+def _from(pieces: Iterable[Any], start: int) -> Iterator[Any]:
+    """Blocks and batches without the first `start` batches."""
+    for piece in pieces:
+        count = piece.count if isinstance(piece, Block) else 1
+        if start < count:
+            yield dataclasses.replace(piece, first=start) if start else piece
+        start = max(0, start - count)
 
 
 def in_blocks(data: Any) -> TypeGuard[DataLoader]:

@@ -16,6 +16,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from fluxion.folders import keep_compiled_programs
 from fluxion.transform import threefry
@@ -77,6 +79,20 @@ def seed(value: int) -> None:
     True
     """
     _default.restart(value)
+
+
+def stream_state() -> list[int] | None:
+    """Where the default stream is, as whole numbers; None where nothing was drawn from it yet."""
+    stream = _default.stream
+    return None if stream is None else [stream.count, *map(int, np.asarray(jax.random.key_data(stream.key)))]
+
+
+def load_stream(saved: list[int]) -> None:
+    """Put the default stream where `stream_state` found it."""
+    count, *words = saved
+    stream = Stream(jax.random.wrap_key_data(jnp.array(words, jnp.uint32)))
+    stream.numbers, stream.count = itertools.count(count), count
+    _default.stream = stream
 
 
 @contextlib.contextmanager
