@@ -88,7 +88,7 @@ def convert_command(
             if not path.parent.is_dir():
                 raise DataError(f"{path}: expected an existing folder, there is no {path.parent}.")
         from fluxion.data.idx import write_idx
-        from fluxion.data.pixelcsv import write_pixels
+        from fluxion.data.pixels import write_pixels
 
         images, labels = read(source, split)
         if is_csv(target):
@@ -104,18 +104,30 @@ def convert_command(
 
 def read(source: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels, as bytes, of a data set, a CSV file or a pair of IDX files."""
+    import numpy as np
+
     from fluxion.data.datasets import mnist_bytes
     from fluxion.data.idx import read_idx_images
-    from fluxion.data.pixelcsv import read_pixel_bytes
+    from fluxion.data.pixels import read_pixel_bytes
 
     if source in _PICTURES:
         return mnist_bytes(source, split)
     path = Path(source)
-    return read_pixel_bytes(path) if is_csv(path) else read_idx_images(path, beside(path))
+    if not is_csv(path):
+        return read_idx_images(path, beside(path))
+    images, labels = read_pixel_bytes(path)
+    if images.shape[-1] != 1:
+        raise DataError(
+            f"{path}: expected gray images, got {images.shape[-1]} channels, which IDX files have no place for."
+        )
+    if labels.min() < 0 or labels.max() > 255:
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise DataError(f"{path}: expected labels from 0 to 255, got {wrong}.")
+    return images[..., 0], labels.astype(np.uint8)
 
 
 def is_csv(path: Path) -> bool:
-    return path.name.removesuffix(".gz").removesuffix(".xz").endswith(".csv")
+    return path.name.removesuffix(".gz").endswith(".csv")
 
 
 def beside(images: Path) -> Path:

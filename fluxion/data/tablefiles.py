@@ -6,15 +6,14 @@ Files come from outside and are not trusted: what is wrong with one is said in o
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from fluxion.data.tabletypes import MISSING, as_type, check_types, guessed, without_markers
+from fluxion.data.untrusted import UnpackedFile
 from fluxion.errors import ArgumentError, DataError, FileFormatError, nearest
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 GZIP = b"\x1f\x8b"
 _PACKED = {b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
 _COMMON = "Save it as UTF-8 text with one header line."
-_UNPACKED, _RATIO = 1 << 28, 100  # bytes that a packed file may unpack to, or times its own size if that is more
 _SAMPLE = 1000  # lines from which the types are guessed first; all lines where a later one does not fit
 
 
@@ -252,20 +250,8 @@ def without_nan(frame: polars.DataFrame) -> polars.DataFrame:
 
 def _unpacked(file: Path) -> bytes:
     """What is in a gzip file, refused where it is out of proportion."""
-    most = max(_UNPACKED, _RATIO * file.stat().st_size)
-    try:
-        with gzip.open(file) as stream:
-            content = stream.read(most + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise FileFormatError(
-            f"{file}: expected a file packed with gzip, it is damaged ({first_line(error)})."
-        ) from error
-    if len(content) > most:
-        raise FileFormatError(
-            f"{file}: expected at most {most:,} bytes in a gzip file of {file.stat().st_size:,}, there are more. "
-            "Unpack it first if you trust it."
-        )
-    return content
+    with UnpackedFile.open(file, "a table") as stream:
+        return b"".join(stream.rest())
 
 
 def damaged_gzip(file: Path, error: Exception) -> FileFormatError:

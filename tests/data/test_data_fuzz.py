@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fluxion as fx
 from fluxion.data.cifar import Records, read_cifar, read_cifar_archive
 from fluxion.data.idx import read_idx
-from fluxion.data.pixelcsv import read_pixel_bytes
+from fluxion.data.pixels import read_pixel_bytes
 
 TWO = Records(2, (20, 100))
 RECORDS = bytes(2 * (2 + 3072))
