@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fluxion as fx
+from fluxion.data.pixels import write_pixels
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -79,6 +80,14 @@ def test_mnist_reaches_its_accuracy():
 def test_a_convolutional_network_reaches_its_accuracy_on_mnist():
     needs("mnist")
     assert load("mnist_cnn.py").main(progress=False) >= 0.989
+
+
+@pytest.mark.slow
+def test_mnist_from_csv_reaches_what_was_published(tmp_path):
+    needs("mnist")
+    for split in ("train", "test"):
+        write_pixels(tmp_path / f"{split}.csv", *fx.datasets.mnist_bytes("mnist", split))
+    assert load("mnist_csv.py").main(tmp_path / "train.csv", tmp_path / "test.csv", progress=False) >= 0.978
 
 
 @pytest.mark.slow
@@ -160,6 +169,19 @@ def test_a_convolutional_network_learns_stripes(monkeypatch, capsys):
     monkeypatch.setattr(fx.datasets, "mnist", lambda split="train": pictures(fx.datasets.MNIST, counts[split]))
     assert 0 <= example.main(epochs=1, progress=False) <= 1
     assert capsys.readouterr().out.startswith("test accuracy ")
+
+
+def test_stripes_from_csv_are_learned(tmp_path, monkeypatch, capsys):
+    example = load("mnist_csv.py")
+    assert size(example.convolutional()) == 1_199_882  # as Keras counts them
+    network = example.fully_connected()
+    assert size(network) == 535_818
+    monkeypatch.setattr(example, "fully_connected", lambda: network)
+    for split, count in (("train", 200), ("test", 20)):
+        images, labels = pictures(fx.datasets.MNIST, count)
+        write_pixels(tmp_path / split, np.uint8(images[..., 0] * 255), np.uint8(labels))
+    assert example.main(tmp_path / "train", tmp_path / "test", epochs=4, progress=False) >= 0.5
+    assert capsys.readouterr().out.startswith("read 220 rows in ")
 
 
 def test_the_cifar_example_prints_its_tables(capsys):
