@@ -23,6 +23,13 @@ def fixed_seed():
     fx.seed(0)
 
 
+@pytest.fixture(autouse=True)
+def quick_compilation(request):
+    """Layers and operations are compiled without XLA's dearest optimizations, which take most of their tests' time."""
+    quick = request.path.parent.name in ("layers", "ops")
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture
 def x64():
     """Run the test in float64."""
