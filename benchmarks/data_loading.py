@@ -1,4 +1,4 @@
-"""How fast data come: shuffled batches of arrays beside torch's `DataLoader`, pictures decoded by 0, 1, 2 processes.
+"""How fast data come: batches of arrays beside torch's `DataLoader`, a CSV file beside pandas, pictures by processes.
 
 python benchmarks/data_loading.py                                  prints the tables
 python benchmarks/data_loading.py --only arrays --epochs 9
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("fluxion-ml", "jax", "numpy", "pillow", "torch")
+PACKAGES = ("fluxion-ml", "jax", "numpy", "pillow", "polars", "pandas", "pyarrow", "torch")
 Epoch = Callable[[], Iterable[Any]]
 
 
@@ -83,6 +83,68 @@ def arrays(epochs: int) -> list[str]:
         "",
         *table(times, "torch DataLoader(TensorDataset)"),
     ]
+
+
+# -------------------------------------------------------------------------------------------------- CSV
+
+
+def csv(epochs: int) -> list[str]:
+    """From a file like MNIST's to float32 arrays of pixels between 0 and 1 and of labels."""
+    import fluxion as fx
+    from fluxion.data.pixels import write_pixels
+
+    rng = np.random.default_rng(0)
+    inked = rng.random((60000, 28, 28)) < 0.19  # the share of pixels that MNIST has ink in
+    images = rng.integers(1, 256, inked.shape, dtype=np.uint8) * inked
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "digits.csv"
+        write_pixels(file, images, rng.integers(0, 10, 60000, dtype=np.uint8))
+
+        def by_table() -> Any:
+            numbers = fx.read_table(file).to_numpy()
+            return numbers[:, 1:].astype(np.float32) / 255, numbers[:, 0]
+
+        ways: dict[str, Callable[[], Any]] = {"fx.read_pixels": lambda: fx.read_pixels(file), "fx.read_table": by_table}
+        try:
+            import pandas
+            import pyarrow  # noqa: F401
+        except ImportError:
+            pass
+        else:
+
+            def by_pandas(**options: Any) -> Any:
+                frame = pandas.read_csv(file, **options)
+                return frame.iloc[:, 1:].to_numpy(np.float32) / 255, frame["label"].to_numpy()
+
+            ways |= {
+                "pandas, engine='pyarrow'": lambda: by_pandas(engine="pyarrow"),
+                "pandas, engine='pyarrow', dtype_backend='pyarrow'": lambda: by_pandas(
+                    engine="pyarrow", dtype_backend="pyarrow"
+                ),
+            }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for epoch in range(epochs + 1):
+            for name in random.sample(list(ways), len(ways)):
+                started = time.perf_counter()
+                x, _ = ways[name]()
+                taken = time.perf_counter() - started
+                assert x.size == images.size and abs(float(x[-1].reshape(-1)[-1]) - images[-1, -1, -1] / 255) < 1e-6
+                if epoch:
+                    times[name].append(taken)
+    lines = [
+        "## A CSV file",
+        "",
+        "60000 lines of a label and 784 pixels, to float32 arrays. `ratio` is to the faster way of pandas.",
+        "",
+        "| | seconds | ratio |",
+        "|---|---|---|",
+    ]
+    best = min((statistics.median(v) for name, v in times.items() if name.startswith("pandas")), default=None)
+    for name, values in times.items():
+        low, median, high = quartiles(values)
+        ratio = f"{median / best:.2f}" if best else ""
+        lines.append(f"| {name} | {median:.2f} [{low:.2f}, {high:.2f}] | {ratio} |")
+    return lines
 
 
 # ---------------------------------------------------------------------------------------------- workers
@@ -158,12 +220,16 @@ def table(times: dict[str, list[float]], base: str) -> list[str]:
     """A row for each way; `ratio` is how many times the batches per second of `base` it gives."""
     lines = ["| | ms per batch | batches per second | ratio |", "|---|---|---|---|"]
     for name, values in times.items():
-        low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+        low, median, high = quartiles(values)
         ratio = f"{statistics.median(times[base]) / median:.2f}" if base in times else ""
         lines.append(
             f"| {name} | {median * 1e3:.3f} [{low * 1e3:.3f}, {high * 1e3:.3f}] | {1 / median:.0f} | {ratio} |"
         )
     return lines
+
+
+def quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
 
 
 def versions() -> str:
@@ -176,7 +242,7 @@ def versions() -> str:
     return ", ".join([*found, f"Python {platform.python_version()}"])
 
 
-SECTIONS = {"arrays": arrays, "workers": workers}
+SECTIONS = {"arrays": arrays, "csv": csv, "workers": workers}
 
 
 def main() -> None:
