@@ -25,9 +25,8 @@ def fixed_seed():
 
 @pytest.fixture(autouse=True)
 def quick_compilation(request):
-    """Layers and operations are compiled without XLA's dearest optimizations, which take most of their tests' time."""
-    quick = request.path.parent.name in ("layers", "ops")
-    jax.config.update("jax_disable_most_optimizations", quick)
+    """Layers are compiled without XLA's dearest optimizations, which take most of the time of their tests."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name == "layers")
 
 
 @pytest.fixture

@@ -65,8 +65,8 @@ class ImageEncoder:
     >>> from fluxion.cli.images import ImageEncoder
     >>> images = np.array([0.0, 0.5, 1.0, 0.5], np.float32).reshape(1, 2, 2, 1)
     >>> encoder = ImageEncoder.fit(images, np.array([0]), "class", ("cat", "dog"))
-    >>> encoder.encode(images).ravel().round(3).tolist()
-    [-1.414, 0.0, 1.414, 0.0]
+    >>> encoder.encode(images).ravel().round(3)
+    array([-1.414,  0.   ,  1.414,  0.   ], dtype=float32)
     """
 
     target: Target

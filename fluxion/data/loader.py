@@ -114,7 +114,7 @@ class DataLoader:
             seed = check_whole(seed, "DataLoader: seed", 0)
         elif shuffle or sampler is not None or augment is not None or not self.sliced:
             seed = next_seed()
-        self.seed = seed
+        self._seed = seed
         self._augment = None if augment is None else jit(bound(_augmented, augment))
         self._pool: Workers | None = None  # idle between two epochs
         self._begun = False
@@ -143,6 +143,20 @@ class DataLoader:
                 )
         if not self.batch_size and self.collate is not None:
             raise ArgumentError("DataLoader: collate is for observations; with batch_size=None the items are batches.")
+
+    @property
+    def seed(self) -> int | None:
+        """The number that decides all that is random; a loader that is given another goes on with that one's orders."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._seed = check_whole(value, "DataLoader: seed", 0)
+        if not self.streams:
+            self._order.reseed(self._seed)
+        if self._pool is not None:  # its processes know the old one
+            self._pool.close()
+            self._pool = None
 
     @property
     def epoch(self) -> int:

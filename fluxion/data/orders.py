@@ -52,6 +52,10 @@ class Order:
         else:
             self.count = len(order)
 
+    def reseed(self, seed: int) -> None:
+        """Go on with the orders of another seed."""
+        self.seed, self.latest = seed, (-1, None)
+
     def __len__(self) -> int:
         if self.lists:
             return self.lists

@@ -186,3 +186,14 @@ def test_bad_positions_are_refused():
         loader.epoch = -1
     with pytest.raises(fx.DTypeError, match="epoch"):
         loader.indices(0.5)
+
+
+def test_another_seed_gives_its_orders():
+    loader = fx.DataLoader(np.arange(20), batch_size=20, shuffle=True, seed=1)
+    first = next(loader.batches(0))
+    loader.seed = 2
+    expected = next(fx.DataLoader(np.arange(20), batch_size=20, shuffle=True, seed=2).batches(0))
+    np.testing.assert_array_equal(next(loader.batches(0)), expected)
+    assert (first != expected).any()
+    with pytest.raises(fx.ArgumentError, match="DataLoader: seed"):
+        loader.seed = -1
