@@ -167,7 +167,11 @@ def test_ctrl_c_ends_the_workers_without_a_word(tmp_path):
     process = run(tmp_path, script, start_new_session=True)
     pids = eval(process.stdout.readline())
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
-    out, error = process.communicate(timeout=60)
+    try:
+        out, error = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # so that it does not stay, and says what it was doing
+        out, error = process.communicate()
     assert (process.returncode, out, error) == (0, "0 left\n", "")
     for pid in pids:
         with pytest.raises(ProcessLookupError):
