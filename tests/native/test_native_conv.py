@@ -161,7 +161,7 @@ axes = st.sampled_from([(1, 1), (1, 1), (2, 1), (3, 1), (1, 2), (1, 3), (1, 5)])
 
 
 @needs_library
-@settings(max_examples=24, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     st.sampled_from([1, 2, 17]),
     st.tuples(st.integers(3, 12), st.integers(3, 12)),
