@@ -24,7 +24,7 @@ from fluxion.cli.output import (
     width,
     write_json,
 )
-from fluxion.cli.sources import ImageOptions, read_source
+from fluxion.cli.sources import ImageOptions, Pixels, read_source
 from fluxion.cli.tables import Source, about
 from fluxion.errors import DataError, nearest
 
@@ -52,13 +52,7 @@ def inspect(
     test: Annotated[
         str | None, typer.Option(metavar="DATA", help="Data of the same kind for testing, to find what is in both.")
     ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxWxC|no",
-            help="What the rows of a table of pixels show, 28x28x1 for example; or that they are no images.",
-        ),
-    ] = None,
+    images: Pixels = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the data into a .png or .svg file.", show_default=False)
     ] = None,

@@ -124,16 +124,18 @@ def draw_mistakes(report: Report, part: Part, encoder: ImageEncoder, path: Path)
     """Write a picture of the images that the model is most wrongly sure of, if there is one it is wrong about."""
     import numpy as np
 
-    from fluxion.train.plots import plot_images
+    from fluxion.data.previews import draw_images, short
+    from fluxion.drawing import write_figure
 
     assert report.losses is not None
     wrong = np.flatnonzero(report.prediction != report.truth)
     worst = wrong[np.argsort(-report.losses[wrong], kind="stable")][:MISTAKES]
     if len(worst) == 0:
         return
-    names = [clean(str(name)) for name in report.classes]
-    titles = [f"said {names[report.prediction[i]]}\nis {names[report.truth[i]]}" for i in worst]
-    plot_images(encoder.decode(part.inputs[worst]), titles, path)
+    names = [short(clean(str(name))) for name in report.classes]
+    labels = [f"said {names[report.prediction[i]]}\nis {names[report.truth[i]]}" for i in worst]
+    note = f"{len(worst)} of {len(wrong):,} images that are taken for something else, the most certain first"
+    write_figure(draw_images(encoder.decode(part.inputs[worst]), labels, note), path, "png")
 
 
 def files(folder: Path) -> list[Path]:

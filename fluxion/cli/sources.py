@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -22,6 +23,15 @@ from fluxion.cli.images import (
 from fluxion.cli.output import warn
 from fluxion.cli.tables import BUILT_IN, Source
 from fluxion.errors import DataError, ShapeError, nearest
+
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="HxWxC|no",
+        help="What the rows of a table of pixels show, 28x28x1 for example; or that they are no images.",
+    ),
+]
 
 
 @dataclass(frozen=True)

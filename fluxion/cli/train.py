@@ -19,7 +19,7 @@ from fluxion.cli.images import ImageEncoder, ImageSource, input_shape
 from fluxion.cli.models import HIDDEN, KINDS, ModelSpec, build_model, check_model, parse_model
 from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, warn, write_json
 from fluxion.cli.prepare import SHARE, SHARE_WITH_TEST, Prepared, prepare_images, prepare_table
-from fluxion.cli.sources import ImageOptions, read_source
+from fluxion.cli.sources import ImageOptions, Pixels, read_source
 from fluxion.cli.tables import Source, chosen_target
 from fluxion.errors import nearest
 from fluxion.interrupts import uninterrupted
@@ -124,13 +124,7 @@ def train(
         str | None, typer.Option(metavar="HxW", help="Height and width to bring the images of a folder to.")
     ] = None,
     channels: Annotated[int | None, typer.Option(metavar="1|3", help="Images of a folder gray or in color.")] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxWxC|no",
-            help="What the rows of a table of pixels show, 28x28x1 for example; or that they are no images.",
-        ),
-    ] = None,
+    images: Pixels = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same model, to the bit.")
     ] = 0,

@@ -46,8 +46,9 @@ _BROWNLEE = _GITHUB + "jbrownlee/Datasets/master/"
 
 IRIS = Path(__file__).with_name("iris.csv")
 
-# The checksums of MNIST, Fashion-MNIST and the tables are those of files that equal the published ones, those of the
-# CIFAR archives are TensorFlow Datasets'. No public copy of the airline passengers is known to equal ours.
+# The checksums are those of files that equal the published ones (of auto_mpg and sunspots only size and last lines were
+# compared), of the CIFAR archives those that public repositories agree on. No public copy of the airline passengers is
+# known to equal ours.
 CATALOGUE = {
     "airline_passengers": Entry(
         "timeseries",

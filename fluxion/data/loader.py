@@ -125,7 +125,7 @@ class DataLoader:
         available = numobs(data, "DataLoader")
         if available == 0:
             raise DataError("DataLoader: expected at least one observation, got none.")
-        self._order = Order(available, self.batch_size, self.shuffle, self.partial, seed, sampler)
+        self._order = Order(available, self.batch_size, self.shuffle, self.partial, self._root, sampler)
         self.count = self._order.count
         if len(self) == 0:
             raise DataError(
@@ -152,11 +152,11 @@ class DataLoader:
     @seed.setter
     def seed(self, value: int) -> None:
         self._seed = check_whole(value, "DataLoader: seed", 0)
-        if not self.streams:
-            self._order.reseed(self._seed)
-        if self._pool is not None:  # its processes know the old one
-            self._pool.close()
-            self._pool = None
+
+    @property
+    def _root(self) -> int:
+        """The seed as a number; there is none only where nothing is random."""
+        return self.seed or 0
 
     @property
     def epoch(self) -> int:
@@ -202,14 +202,14 @@ class DataLoader:
             )
         if self.streams:
             return next(self._run(0, 0), None)
-        return self._augmented(0, 0, self._made(0, 0))
+        return self._augmented(0, 0, self._made(self._root, 0, 0))
 
     def indices(self, epoch: int) -> np.ndarray:
         """The observations of `epoch` in their order, shape `(N,)`."""
         epoch = check_whole(epoch, "DataLoader.indices: epoch", 0)
         if self.streams:
             raise DTypeError(f"DataLoader.indices: a {type(self.data).__name__} has no indices.")
-        return self._order.indices(epoch)
+        return self._order.indices(self._root, epoch)
 
     def _run(self, epoch: int, start: int) -> Iterator[Any]:
         for i, made in enumerate(self._raw(epoch, start), start):
@@ -221,10 +221,10 @@ class DataLoader:
             return self._in_background(self._stream(epoch, start), counting())
         numbers = range(start, len(self))
         if self.sliced:
-            return one_by_one(bound(self._made, epoch), numbers)
+            return one_by_one(bound(self._made, self._root, epoch), numbers)
         if self.workers:
             return self._by_workers(epoch, numbers)
-        return self._in_background(bound(self._made, epoch), numbers)
+        return self._in_background(bound(self._made, self._root, epoch), numbers)
 
     def _in_background(self, make: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
         if not self.prefetch:
@@ -233,7 +233,7 @@ class DataLoader:
         return made_ahead(lambda i: on_device(make(i), device), numbers, count=self.prefetch)
 
     def _by_workers(self, epoch: int, numbers: range) -> Iterator[Any]:
-        device = default_device()
+        device, seed = default_device(), self._root
         pool, self._pool = self._pool, None
         if pool is None:
             twin = copy.copy(self)
@@ -242,7 +242,7 @@ class DataLoader:
         complete = False
         try:
             yield from made_ahead(
-                lambda i: on_device(pool.ask(epoch, i), device),
+                lambda i: on_device(pool.ask(seed, epoch, i), device),
                 numbers,
                 count=self.workers + self.prefetch,
                 threads=self.workers,
@@ -255,12 +255,12 @@ class DataLoader:
             else:
                 pool.close()
 
-    def _made(self, epoch: int, i: int) -> Any:
+    def _made(self, seed: int, epoch: int, i: int) -> Any:
         """Batch `i` of an epoch."""
         if self.sliced:
-            return getobs(self.data, self._order.rows(epoch, i))
-        with randomness(_key(self._words(epoch, i))):
-            return self._batch(self._order.rows(epoch, i))
+            return getobs(self.data, self._order.rows(seed, epoch, i))
+        with randomness(_key(_words(seed, epoch, i))):
+            return self._batch(self._order.rows(seed, epoch, i))
 
     def _batch(self, index: slice | np.ndarray) -> Any:
         if self.collate is None:
@@ -281,7 +281,7 @@ class DataLoader:
         numbers = counting(start)
 
         def make(_: int) -> Any:
-            with randomness(_key(self._words(epoch, next(numbers)))):
+            with randomness(_key(_words(self._root, epoch, next(numbers)))):
                 if not self.batch_size:
                     return next(items, END)
                 observations = list(islice(items, self.batch_size))
@@ -291,12 +291,8 @@ class DataLoader:
 
         return make
 
-    def _words(self, epoch: int, i: int) -> np.ndarray:
-        """The root of the random numbers of batch `i`."""
-        return np.random.SeedSequence([self.seed or 0, epoch, i, STREAM]).generate_state(2)
-
     def _augmented(self, epoch: int, i: int, made: Any) -> Any:
-        return made if self._augment is None else self._augment(self._words(epoch, i), made)
+        return made if self._augment is None else self._augment(_words(self._root, epoch, i), made)
 
     def __repr__(self) -> str:
         options = [_describe(self.data)]
@@ -320,6 +316,11 @@ class DataLoader:
             batches = "1 batch" if len(self) == 1 else f"{len(self)} batches"
             told = f"{self.count} observations in {batches}"
         return f"DataLoader({', '.join(options)})  # {told}"
+
+
+def _words(seed: int, epoch: int, i: int) -> np.ndarray:
+    """The root of the random numbers of batch `i`."""
+    return np.random.SeedSequence([seed, epoch, i, STREAM]).generate_state(2)
 
 
 def _key(words: Any) -> jax.Array:

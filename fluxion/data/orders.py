@@ -23,26 +23,25 @@ class Order:
     """The batches of every epoch of a `DataLoader`, as indices."""
 
     def __init__(
-        self, available: int, batch_size: int, shuffle: bool, partial: bool, seed: int | None, sampler: Sampler | None
+        self, available: int, batch_size: int, shuffle: bool, partial: bool, seed: int, sampler: Sampler | None
     ) -> None:
         self.available = available  # observations in the data
         self.count = available  # in an epoch
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.partial = partial
-        self.seed = 0 if seed is None else seed  # it is None only where nothing is random
         self.sampler = sampler
         self.lists = 0  # the number of batches, where the sampler makes them
-        self.latest: tuple[int, Any] = (-1, None)  # the last epoch asked for, and its order
+        self.latest: tuple[Any, Any] = (None, None)  # the last seed and epoch asked for, and their order
         if sampler is not None:
-            self.check_sampler()
+            self.check_sampler(seed)
 
-    def check_sampler(self) -> None:
+    def check_sampler(self, seed: int) -> None:
         if not hasattr(self.sampler, "order"):
             raise DTypeError(f"DataLoader: expected a sampler with a method order(seed, epoch), got {self.sampler!r}.")
         if self.shuffle:
             raise ArgumentError("DataLoader: expected either shuffle or a sampler, which decides the order; got both.")
-        order = self.of(0)
+        order = self.of(seed, 0)
         if isinstance(order, list):
             if self.batch_size != 1 or not self.partial:
                 raise ArgumentError(
@@ -52,45 +51,41 @@ class Order:
         else:
             self.count = len(order)
 
-    def reseed(self, seed: int) -> None:
-        """Go on with the orders of another seed."""
-        self.seed, self.latest = seed, (-1, None)
-
     def __len__(self) -> int:
         if self.lists:
             return self.lists
         whole, rest = divmod(self.count, self.batch_size)
         return whole + (1 if rest and self.partial else 0)
 
-    def of(self, epoch: int) -> Any:
+    def of(self, seed: int, epoch: int) -> Any:
         """The indices of an epoch, a list of those of its batches, or `None` for 0, 1, 2, ..."""
         if not self.shuffle and self.sampler is None:
             return None
         known, order = self.latest
-        if known != epoch:
-            order = permutation(self.count, self.seed, epoch) if self.sampler is None else self.sampled(epoch)
-            self.latest = (epoch, order)
+        if known != (seed, epoch):
+            order = permutation(self.count, seed, epoch) if self.sampler is None else self.sampled(seed, epoch)
+            self.latest = ((seed, epoch), order)
         return order
 
-    def indices(self, epoch: int) -> np.ndarray:
+    def indices(self, seed: int, epoch: int) -> np.ndarray:
         """The indices of an epoch, one after the other."""
-        order = self.of(epoch)
+        order = self.of(seed, epoch)
         if isinstance(order, list):
             return np.concatenate(order)
         return np.arange(self.count) if order is None else order
 
-    def rows(self, epoch: int, i: int) -> slice | np.ndarray:
+    def rows(self, seed: int, epoch: int, i: int) -> slice | np.ndarray:
         """The observations of batch `i`."""
-        order = self.of(epoch)
+        order = self.of(seed, epoch)
         if isinstance(order, list):
             return order[i]
         rows = slice(i * self.batch_size, min((i + 1) * self.batch_size, self.count))
         return rows if order is None else order[rows]
 
-    def sampled(self, epoch: int) -> Any:
+    def sampled(self, seed: int, epoch: int) -> Any:
         """What the sampler gives, checked."""
         name = f"{type(self.sampler).__name__}.order"
-        order = self.sampler.order(self.seed, epoch)  # type: ignore[union-attr]
+        order = self.sampler.order(seed, epoch)  # type: ignore[union-attr]
         if isinstance(order, list) and order and np.ndim(order[0]) > 0:
             order = [np.asarray(indices) for indices in order]
             flat = np.concatenate(order)

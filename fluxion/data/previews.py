@@ -61,7 +61,7 @@ def preview(
     images, labels = images[:count], None if labels is None else labels[:count]
     names = _classes_of(data) if classes is None else tuple(classes)
     shown, note = _displayed(images, whole)
-    return write_figure(_draw(shown, [_label(label, names) for label in _rows(labels)], note), path, kind)
+    return write_figure(draw_images(shown, [_label(label, names) for label in _rows(labels)], note), path, kind)
 
 
 # --------------------------------------------------------------------------------------------- what to draw
@@ -170,14 +170,15 @@ def _label(label: Any, classes: tuple[Any, ...]) -> str:
         return names[0] if alone else "\n".join(f"{n} {label[i]:.2f}" for n, i in zip(names, order, strict=True))
     if isinstance(label, np.integer | np.bool_):
         return _name(int(label), classes)
-    return f"{label:.3g}" if isinstance(label, np.floating) else _short(str(label))
+    return f"{label:.3g}" if isinstance(label, np.floating) else short(str(label))
 
 
 def _name(index: int, classes: tuple[Any, ...]) -> str:
-    return _short(str(classes[index])) if 0 <= index < len(classes) else str(index)
+    return short(str(classes[index])) if 0 <= index < len(classes) else str(index)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A name of a class, cut to what fits below an image."""
     return text if len(text) <= 18 else text[:17] + "…"
 
 
@@ -205,7 +206,8 @@ def _displayed(images: np.ndarray, whole: int | None) -> tuple[np.ndarray, str]:
 # --------------------------------------------------------------------------------------------- drawing
 
 
-def _draw(images: np.ndarray, labels: list[str], note: str) -> Figure:
+def draw_images(images: np.ndarray, labels: list[str], note: str) -> Figure:
+    """Images `(N, height, width, channels)` between 0 and 1, each with its label below, and a line under all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     number, tall, wide, _ = images.shape

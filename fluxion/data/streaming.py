@@ -139,6 +139,10 @@ class TableStream:
         start = check_whole(start, "stream_table: start", 0)
         return itertools.islice(self._batches(epoch), start, None)
 
+    def example(self) -> Any:
+        """The first batch of epoch 0."""
+        return next(self.batches(0))
+
     def _batches(self, epoch: int) -> Iterator[Any]:
         size, rest, found = self.batch_size, None, False
         for frame in self._shuffled(epoch) if self.shuffle else self.reader.pieces():

@@ -443,10 +443,8 @@ def infer_sizes(model: Any, batches: Iterable[Any]) -> None:
     """Give a model the sizes that were left out, from the first batch."""
     if first_unsized(scan(model)) is None:
         return
-    if isinstance(batches, DataLoader):
+    if isinstance(batches, DataLoader | TableStream):
         first = batches.example()
-    elif isinstance(batches, TableStream):
-        first = next(batches.batches(0), None)
     elif isinstance(batches, Sequence):
         first = batches[0] if batches else None
     else:

@@ -1,4 +1,4 @@
-"""Figures of a run: its curves, a confusion matrix, predictions over truth; and images side by side.
+"""Figures of a run: its curves, a confusion matrix, predictions over truth.
 
 Each function returns a `matplotlib.figure.Figure` and, given a `path`, writes it as `.png` or `.svg` in one rename.
 Figures belong to nobody but the caller: nothing here touches `pyplot`, a global setting or the screen.
@@ -239,47 +239,6 @@ def plot_regression(prediction: Any, target: Any, path: str | os.PathLike[str] |
     axes.set_xlabel("true value", fontsize=10, color=INK)
     axes.set_ylabel("predicted value", fontsize=10, color=INK)
     _plain(axes)
-    return _written(figure, path, kind)
-
-
-def plot_images(
-    images: Any, titles: Sequence[str] | None = None, path: str | os.PathLike[str] | None = None, *, columns: int = 6
-) -> Figure:
-    """Images side by side, `columns` in a row, each under its title.
-
-    Shapes: `(n, height, width, channels)` with 1 (gray) or 3 (red, green, blue) channels, values in [0, 1].
-
-    Arguments:
-        titles: one for each image.
-        path: where to write the figure, if anywhere; `.png` or `.svg`.
-
-    Errors: `ShapeError` for other shapes or another number of titles, `ArgumentError` for another kind of file.
-
-    >>> import numpy as np
-    >>> from fluxion.train.plots import plot_images
-    >>> len(plot_images(np.zeros((3, 8, 8, 1)), ["a", "b", "c"]).axes)
-    3
-    """
-    kind = _kind("plot_images", path)
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[0] == 0 or images.shape[3] not in (1, 3):
-        raise ShapeError(f"plot_images: expected shape (n, height, width, 1 or 3), got {images.shape}.")
-    if titles is not None and len(titles) != len(images):
-        raise ShapeError(f"plot_images: expected a title for each of {len(images)} images, got {len(titles)}.")
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    lines = 0 if titles is None else 1 + max(title.count("\n") for title in titles)
-    figure = _figure(1.3 * columns, (1.3 * images.shape[1] / images.shape[2] + 0.16 * lines) * rows)
-    for i, image in enumerate(images):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        # Large squares where there are few pixels: what the network sees is not to be smoothed away.
-        axes.imshow(
-            image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-        )
-        axes.set_axis_off()
-        if titles is not None:
-            title = "\n".join(_short(line) for line in titles[i].split("\n"))
-            axes.set_title(title, fontsize=7.5, color=INK, pad=2.5, linespacing=1.15).set_parse_math(False)
     return _written(figure, path, kind)
 
 
