@@ -1,7 +1,7 @@
 """Data and equal beginnings for the programs in `keras_programs`, which run under Keras and under Fluxion alike.
 
-Everything is plain NumPy read from the files of `FLUXION_DATA`, because Keras runs the programs in a process of its own,
-without Fluxion.
+Everything is plain NumPy read from the files of `FLUXION_DATA`, because Keras runs the programs in a process of its
+own, without Fluxion.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def words(count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     chosen = [*rng.choice(names, count // 2, replace=False), *rng.choice(plain, count // 2, replace=False)]
     x = np.zeros((count, length), "int32")
-    for row, word in zip(x, chosen):
+    for row, word in zip(x, chosen, strict=True):
         letters = [ord(letter) - ord("a") + 1 for letter in word.lower()[:length]]
         row[: len(letters)] = letters
     y = np.repeat(np.array([1, 0], "int32"), count // 2)
