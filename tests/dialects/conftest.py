@@ -1,3 +1,13 @@
-"""The programs written for Keras are read as text by `test_keras_programs.py`, not imported."""
+"""Programs written for Keras or Knet run under JAX's own settings; those for Keras are read as text, not imported."""
+
+import jax
+import pytest
 
 collect_ignore_glob = ["keras_programs/*"]
+
+
+@pytest.fixture(autouse=True)
+def as_a_user():
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "raise")
