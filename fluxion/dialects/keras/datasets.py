@@ -64,5 +64,6 @@ cifar100 = CIFAR100()
 
 def __getattr__(name: str) -> object:
     raise AttributeError(
-        f"keras.datasets: expected one of mnist, fashion_mnist, cifar10, cifar100, got {name!r}; more are in fx.datasets."
+        f"keras.datasets: expected one of mnist, fashion_mnist, cifar10, cifar100, got {name!r}. "
+        "There are more in fx.datasets."
     )
