@@ -21,11 +21,13 @@ def main(epochs: int = 10) -> list[float]:
         Dense(120, 84),
         Dense(84, 10),
     )
-    loss = lambda m, x, y: logitcrossentropy(m(x), y)
     opt = fx.setup(Momentum(0.01, 0.9), m)
     batches = DataLoader(train, batch_size=1000)
 
-    losses = [fx.train(loss, m, batches, opt).mean() for epoch in range(epochs)]
+    losses = []
+    for _ in range(epochs):
+        steps = fx.train(lambda m, x, y: logitcrossentropy(m(x), y), m, batches, opt)
+        losses.append(steps.mean())
 
     print(f"Flux   test accuracy {fx.accuracy(fx.predict(m, xtst), ytst):.4f}")
     return losses

@@ -12,11 +12,13 @@ def main(epochs: int = 100) -> list[float]:
     (xtrn, ytrn), (xtst, ytst) = iris()
 
     model = Chain(Dense(4, 10, relu), Dense(10, 3))
-    loss = lambda m, x, y: logitcrossentropy(m(x), y)
     opt = fx.setup(Adam(), model)
     dtrn = DataLoader((xtrn, ytrn), batch_size=15, shuffle=True, seed=123)
 
-    losses = [fx.train(loss, model, dtrn, opt).mean() for epoch in range(epochs)]
+    losses = []
+    for _ in range(epochs):
+        steps = fx.train(lambda m, x, y: logitcrossentropy(m(x), y), model, dtrn, opt)
+        losses.append(steps.mean())
 
     print(f"Flux   test accuracy {fx.accuracy(model(xtst), ytst):.4f}")
     return losses

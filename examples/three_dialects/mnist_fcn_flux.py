@@ -20,11 +20,13 @@ def main(train_file: str, test_file: str, epochs: int = 10) -> list[float]:
         Dropout(0.2),
         Dense(256, 10),
     )
-    loss = lambda m, x, y: logitcrossentropy(m(x), y)
     opt = fx.setup(Adam(1e-3), model)
     loader = DataLoader(train, batch_size=128, shuffle=True, partial=False, seed=123)
 
-    losses = [fx.train(loss, model, loader, opt).mean() for epoch in range(epochs)]
+    losses = []
+    for _ in range(epochs):
+        steps = fx.train(lambda m, x, y: logitcrossentropy(m(x), y), model, loader, opt)
+        losses.append(steps.mean())
 
     print(f"Flux   test accuracy {fx.accuracy(fx.predict(model, xtst), ytst):.4f}")
     return losses

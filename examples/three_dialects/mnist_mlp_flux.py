@@ -16,7 +16,7 @@ def main(epochs: int = 5) -> list[float]:
     loader = DataLoader(train, batch_size=64, shuffle=True, partial=False, seed=123)
 
     losses = []
-    for epoch in range(epochs):
+    for _ in range(epochs):
         steps = fx.train(lambda m, x, y: logitcrossentropy(m(x), y), model, loader, opt)
         losses.append(steps.mean())
 
