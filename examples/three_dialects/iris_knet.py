@@ -9,7 +9,7 @@ from fluxion.dialects.knet import accuracy, adam, minibatch, nll, param, param0,
 
 class Dense:
     def __init__(self, i, o, f=identity):
-        self.w, self.b, self.f = param(i, o, init=fx.glorot_uniform), param0(o), f
+        self.w, self.b, self.f = param(i, o), param0(o), f
 
     def __call__(self, x):
         return self.f(x @ self.w + self.b)
