@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import os
 import shutil
 import sys
 import time
@@ -177,7 +178,8 @@ class _Notebook:
 def _screen(stream: Any, *, notebook: bool) -> _Screen:
     if notebook and _in_notebook():
         return _Notebook()
-    return _Terminal(stream) if getattr(stream, "isatty", bool)() else _Log(stream)
+    terminal = getattr(stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
+    return _Terminal(stream) if terminal else _Log(stream)
 
 
 def _in_notebook() -> bool:

@@ -37,6 +37,7 @@ class Minimize:
     [0.64 0.41]
     """
 
+    @user_frames
     def __init__(self, loss: Callable[..., Any], data: Any, opt: Any, params: Any, caller: str) -> None:
         if not callable(loss):
             raise ArgumentError(
