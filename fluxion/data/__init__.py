@@ -20,6 +20,7 @@ from fluxion.data.colors import (
     grayscale,
     normalize_channels,
 )
+from fluxion.data.epochs import Epochs
 from fluxion.data.imagefolders import ImageFolder, read_images
 from fluxion.data.loader import DataLoader
 from fluxion.data.onehot import onecold, onehot, onehotbatch
@@ -39,6 +40,7 @@ __all__ = [
     "BalancedSampler",
     "Characters",
     "DataLoader",
+    "Epochs",
     "ImageFolder",
     "LengthSampler",
     "TableEncoder",

@@ -105,7 +105,8 @@ class RMSProp(Rule):
     """Gradients divided by their running root mean square (Hinton 2012).
 
     `s <- rho * s + (1 - rho) * g^2`, `x <- x - learning_rate * g / (sqrt(s) + eps)`. With `centered=True` the running
-    mean of the gradient is kept as well, and its square subtracted from `s` under the root.
+    mean of the gradient is kept as well, and its square subtracted from `s` under the root. With `eps_in_root=True` the
+    divisor is `sqrt(s + eps)`, as Keras and Knet have it.
 
     The numbers are those of torch's `RMSprop(alpha=rho)`.
 
@@ -118,16 +119,17 @@ class RMSProp(Rule):
     rho: float = option(FRACTION, 0.9)
     eps: float = option(NOT_NEGATIVE, 1e-8)
     centered: bool = option(SWITCH, False)
+    eps_in_root: bool = option(SWITCH, False)
 
     def direction(self) -> optax.GradientTransformation:
         import optax
 
         if not self.centered:
-            return optax.scale_by_rms(self.rho, self.eps, eps_in_sqrt=False)
+            return optax.scale_by_rms(self.rho, self.eps, eps_in_sqrt=self.eps_in_root)
 
         def scale(g: Array, nu: Array, mu: Array) -> Array:
             # Rounding can leave the variance of a constant gradient just below 0.
-            return g / (jnp.sqrt(jnp.maximum(nu - mu**2, 0)) + self.eps)
+            return g / _root(jnp.maximum(nu - mu**2, 0), self.eps, self.eps_in_root)
 
         def update(g: Array, state: Moments, count: Array) -> tuple[Array, Moments]:
             nu, mu = _mean(g**2, state.nu, self.rho), _mean(g, state.mu, self.rho)
@@ -250,7 +252,8 @@ class OAdam(Rule):
 class AdaGrad(Rule):
     """Gradients divided by the root of the sum of all their squares so far (Duchi and others 2011).
 
-    `s <- s + g^2`, `x <- x - learning_rate * g / (sqrt(s) + eps)`; `s` starts at 0.
+    `s <- s + g^2`, `x <- x - learning_rate * g / (sqrt(s) + eps)`; `s` starts at 0. With `eps_in_root=True` the divisor
+    is `sqrt(s + eps)`, as Keras and Knet have it.
 
     The numbers are those of torch's `Adagrad`.
 
@@ -261,11 +264,12 @@ class AdaGrad(Rule):
 
     learning_rate: LearningRate = 0.1
     eps: float = option(NOT_NEGATIVE, 1e-8)
+    eps_in_root: bool = option(SWITCH, False)
 
     def direction(self) -> optax.GradientTransformation:
         def update(g: Array, total: Array, params: Array | None = None) -> tuple[Array, Array]:
             total = total + g**2
-            return g / (jnp.sqrt(total) + self.eps), total
+            return g / _root(total, self.eps, self.eps_in_root), total
 
         return transformation(jnp.zeros_like, update)
 
@@ -531,6 +535,11 @@ def _with_moments(
         return Moments(jnp.zeros((), jnp.int32), jnp.zeros_like(x), jnp.zeros_like(x))
 
     return transformation(init, lambda g, state, params=None: update(g, state, state.t + 1))
+
+
+def _root(square: Array, eps: float, inside: bool) -> Array:
+    """What a gradient is divided by."""
+    return jnp.sqrt(square + eps) if inside else jnp.sqrt(square) + eps
 
 
 def _mean(value: Array, mean: Array, keep: float) -> Array:

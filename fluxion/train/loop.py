@@ -50,7 +50,8 @@ def train(
 ) -> np.ndarray:
     """One pass over `data`: a step on each batch; returns the losses of the steps. Changes `model` and `opt`.
 
-    `loss` and batches are as for `trainstep`; `data` is a `DataLoader`, a list of batches, or any iterable.
+    `loss` and batches are as for `trainstep`; `data` is a `DataLoader`, several passes over one as
+    `fx.Epochs(loader, 10)`, a list of batches, or any iterable.
 
     A step whose loss or gradient is not finite is not applied and raises NonFiniteError, which names the step and
     the first layer that produced it; labels out of range, NaN in a batch and the like raise DataError with value and
@@ -63,8 +64,16 @@ def train(
     >>> print(fx.train(lambda m, x, y: fx.mse(m(x), y), model, [(x, y), (x, y)], opt).round(2))
     [1.   0.64]
     """
+    from fluxion.data.epochs import Epochs
+
     training = _training(loss, model, opt, check)
-    training.run(_batches(loss, data))
+    first = data.first if isinstance(data, Epochs) else 0
+    try:
+        training.run(_batches(loss, data))
+    except BaseException:
+        if isinstance(data, Epochs):
+            data.stopped(first, len(training.values()))
+        raise
     return training.values()[:, 0]
 
 

@@ -11,7 +11,6 @@ that Ctrl-C and the progress display are not kept waiting.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,6 +22,8 @@ import numpy as np
 from jax import lax
 
 from fluxion.data.arrays import getobs, map_parts
+from fluxion.data.epochs import Epochs, batches_from
+from fluxion.data.epochs import can_seek as can_seek
 from fluxion.data.loader import DataLoader
 
 if TYPE_CHECKING:
@@ -65,23 +66,11 @@ def feed(data: Iterable[Any], start: int = 0) -> Iterator[Any]:
 
     From batch number `start` on, if the ones before it are done.
     """
+    if isinstance(data, Epochs):
+        return _epochs(data, start)
     if in_blocks(data):
         return _from(_blocks(data), start)
     return _from(_listed(data), start) if _is_listed(data) else batches_from(data, start)
-
-
-def batches_from(data: Iterable[Any], start: int) -> Iterator[Any]:
-    """The batches of an epoch from number `start` on; what is no loader has to be read from its beginning."""
-    if start and can_seek(data):
-        epoch = data.epoch
-        data.epoch = epoch + 1
-        return data.batches(epoch, start)
-    return itertools.islice(data, start, None)
-
-
-def can_seek(data: Any) -> TypeGuard[DataLoader]:
-    """Whether `data` can begin an epoch at any batch, as a `DataLoader` can."""
-    return hasattr(data, "batches") and hasattr(data, "epoch")
 
 
 def _from(pieces: Iterable[Any], start: int) -> Iterator[Any]:
@@ -91,6 +80,24 @@ def _from(pieces: Iterable[Any], start: int) -> Iterator[Any]:
         if start < count:
             yield dataclasses.replace(piece, first=start) if start else piece
         start = max(0, start - count)
+
+
+def _epochs(data: Epochs, start: int) -> Iterator[Any]:
+    """Several epochs: as many of a short one in a block as there is room for."""
+    loader = data.data
+    if not (in_blocks(loader) or _is_listed(loader)) or len(loader) == 0:
+        yield from data.batches(start)
+        return
+    done, start = divmod(start, len(loader))
+    most = 1
+    if in_blocks(loader):
+        loader.epoch += done
+        most = epochs_at_once(loader) if data.count is None else min(epochs_at_once(loader), data.count)
+    left = None if data.count is None else data.count - done
+    while left is None or left > 0:
+        count = max(1, most if left is None else min(most, left))
+        yield from _from([epochs_block(loader, count, most * len(loader))], start) if most > 1 else feed(loader, start)
+        left, start = None if left is None else left - count, 0
 
 
 def in_blocks(data: Any) -> TypeGuard[DataLoader]:

@@ -93,8 +93,13 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     Chain(flatten, Dense(784, 10))
     """
     inputs = abstract_inputs(input_shape, dtype)
-    if first_unsized(scan(model)) is None:
-        return model
+    if first_unsized(scan(model)) is not None:
+        infer_by_call(model, inputs)
+    return model
+
+
+def infer_by_call(function: Any, inputs: tuple[Any, ...]) -> None:
+    """Give the layers that a call reaches, globals included, the sizes that it shows."""
     seen: list[tuple[Any, tuple[int, ...]]] = []
 
     def run(working: Working, *xs: Any) -> Any:
@@ -107,12 +112,11 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
 
     token = _sizing.set(True)
     try:
-        abstract_call(model, inputs, run)
+        abstract_call(function, inputs, run)
     finally:
         _sizing.reset(token)
     for layer, shape in seen:
         layer.infer(shape)
-    return model
 
 
 def abstract_call(model: Any, inputs: tuple[Any, ...], run: Callable[..., Any] | None = None) -> Any:
