@@ -22,6 +22,7 @@ from fluxion.layers import (
     TableEmbedding,
     flatten,
 )
+from fluxion.ops.product import dense
 
 # Convolution
 from fluxion.layers import Conv, ConvTranspose, DepthwiseConv, Pad
@@ -457,6 +458,7 @@ __all__ = [
     "cutmix",
     "cutout",
     "datasets",
+    "dense",
     "destructure",
     "device",
     "dice_coeff_loss",

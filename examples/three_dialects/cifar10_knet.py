@@ -3,7 +3,7 @@
 from data import cifar10
 
 import fluxion as fx
-from fluxion import conv, flatten, identity, max_pool, relu
+from fluxion import conv, dense, flatten, identity, max_pool, relu
 from fluxion.dialects.knet import accuracy, minibatch, momentum, nll, param, param0, progress, repeat
 
 
@@ -12,7 +12,7 @@ class Conv:
         self.w, self.b, self.f = param(w1, w2, cx, cy), param0(cy), f
 
     def __call__(self, x):
-        return max_pool(self.f(conv(x, self.w) + self.b), (2, 2))
+        return max_pool(conv(x, self.w, bias=self.b, activation=self.f), (2, 2))
 
 
 class Dense:
@@ -20,7 +20,7 @@ class Dense:
         self.w, self.b, self.f = param(i, o), param0(o), f
 
     def __call__(self, x):
-        return self.f(flatten(x) @ self.w + self.b)
+        return dense(flatten(x), self.w, bias=self.b, activation=self.f)
 
 
 class Chain:

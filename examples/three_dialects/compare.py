@@ -1,9 +1,9 @@
 """The same experiment in three styles: one curve of losses, and the time of an epoch.
 
-    python examples/three_dialects/compare.py iris
-    python examples/three_dialects/compare.py mnist_mlp
-    python examples/three_dialects/compare.py mnist_fcn mnist_train.csv mnist_test.csv
-    python examples/three_dialects/compare.py cifar10
+python examples/three_dialects/compare.py iris
+python examples/three_dialects/compare.py mnist_mlp
+python examples/three_dialects/compare.py mnist_fcn mnist_train.csv mnist_test.csv
+python examples/three_dialects/compare.py cifar10
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from data import mnist
 
 import fluxion as fx
-from fluxion import Dropout, identity, relu
+from fluxion import Dropout, dense, identity, relu
 from fluxion.dialects.knet import accuracy, adam, minibatch, nll, param, param0, progress, repeat
 
 
@@ -12,7 +12,7 @@ class Dense:
         self.w, self.b, self.f = param(i, o), param0(o), f
 
     def __call__(self, x):
-        return self.f(x @ self.w + self.b)
+        return dense(x, self.w, bias=self.b, activation=self.f)
 
 
 class Chain:

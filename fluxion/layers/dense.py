@@ -12,7 +12,7 @@ from fluxion.errors import ArgumentError, ShapeError
 from fluxion.layers.inputs import as_array, as_input, drawn, function, plus, trailing, whole, whole_or_none
 from fluxion.ops.activations import identity
 from fluxion.ops.initializers import glorot_uniform, ones, zeros
-from fluxion.ops.product import product
+from fluxion.ops.product import dense
 from fluxion.transform.sizes import ensure_sized
 from fluxion.tree.layer import Layer
 
@@ -96,7 +96,7 @@ class Dense(Layer):
         if x.ndim < 1 or x.shape[-1] != size:
             use = f" Use Dense({x.shape[-1]}, {out}) or Dense(None, {out})." if x.ndim else " Give it a batch axis."
             raise ShapeError(f"expected input (..., {size}), got {x.shape}.{use}")
-        return self.activation(plus(product(x, self.weight), self.bias))
+        return dense(x, self.weight, bias=self.bias, activation=self.activation)
 
 
 class Scale(Layer):

@@ -94,6 +94,7 @@ from fluxion.ops.pooling import (
     max_pool,
     mean_pool,
 )
+from fluxion.ops.product import dense
 from fluxion.ops.sampling import affine_grid, grid_sample, imrotate
 from fluxion.ops.upsampling import upsample_linear, upsample_nearest
 
@@ -113,6 +114,7 @@ __all__ = [
     "conv_transpose",
     "crossentropy",
     "ctc_loss",
+    "dense",
     "dice_coeff_loss",
     "dot_product_attention",
     "elu",

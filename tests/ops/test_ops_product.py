@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fluxion as fx
 from fluxion import native
 from fluxion.ops import product as product_module
 from fluxion.ops.product import product
@@ -107,3 +108,26 @@ def test_other_precisions(x64):
     np.testing.assert_allclose(product(jnp.asarray(x), jnp.asarray(w)), x @ w, rtol=1e-12)
     half = product(jnp.asarray(x, jnp.bfloat16), jnp.asarray(w, jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
+
+
+def test_dense_is_torchs_linear():
+    torch = pytest.importorskip("torch")
+    x, w, b = normal(4, 3, 5), normal(5, 2, seed=1), normal(2, seed=2)
+    expected = torch.nn.functional.linear(*(torch.tensor(np.array(a)) for a in (x, w.T, b))).relu()
+    close(fx.dense(x, w, bias=b, activation=fx.relu), expected.numpy())
+    close(fx.dense(x, fx.Param(w), bias=fx.Param(b), activation=fx.relu), expected.numpy())
+    assert fx.dense(jnp.arange(5), w).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((4, 5), (3, 2), None), r"expected arrays \(..., in\) and \(in, out\), got \(4, 5\) and \(3, 2\)"),
+        (((4, 5), (5,), None), r"got \(4, 5\) and \(5,\)"),
+        (((4, 5), (5, 2), (1,)), r"expected a bias \(2,\), a number per output, got \(1,\)"),
+    ],
+)
+def test_what_dense_refuses(shapes, message):
+    x, w, b = (None if shape is None else jnp.ones(shape) for shape in shapes)
+    with pytest.raises(fx.ShapeError, match=message):
+        fx.dense(x, w, bias=b)
