@@ -2,5 +2,6 @@
 
 from fluxion.dialects.keras.layer import Layer
 from fluxion.dialects.keras.layers.dense import Dense
+from fluxion.dialects.keras.symbolic import Input, InputLayer
 
-__all__ = ["Dense", "Layer"]
+__all__ = ["Dense", "Input", "InputLayer", "Layer"]
