@@ -194,6 +194,7 @@ class Layer(fluxion.Layer):
         if not isinstance(shapes, CallShapes):
             self.build(shapes)
             return
+        self.built_for = next(iter(shapes.values()), None)  # for `summary`
         names = [p for p in inspect.signature(self.build).parameters if p.endswith("_shape")]
         by_name = {f"{name}_shape": shape for name, shape in shapes.items()}
         if len(names) > 1 and names[0] in by_name:
