@@ -31,7 +31,9 @@ def h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        raise StateError("Keras' weight files are read with h5py. Install it: pip install 'fluxion-ml[keras]'.") from None
+        raise StateError(
+            "Keras' weight files are read with h5py. Install it: pip install 'fluxion-ml[keras]'."
+        ) from None
     return h5py
 
 
