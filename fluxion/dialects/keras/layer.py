@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ import numpy as np
 import fluxion
 from fluxion.dialects.keras.names import accepted_by, automatic_name, snake_case, unknown_argument
 from fluxion.dialects.keras.variables import Alias, Box, Variable, View, plain
-from fluxion.errors import ArgumentError, DTypeError, ShapeError, StateError
+from fluxion.errors import ArgumentError, DTypeError, FileFormatError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode, within_gradient
 from fluxion.transform.randomness import randomness
 from fluxion.transform.sizes import is_sizing
@@ -218,6 +219,7 @@ class Layer(fluxion.Layer):
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
+        _spend(self.name, shape)
         variable = Variable(initializers.get(initializer), shape, dtype, trainable, name)
         variable.path = f"{self.name}/{variable.name}"
         variable.regularizer = None if regularizer is None else regularizers.get(regularizer)
@@ -436,6 +438,27 @@ _pass: ContextVar[Any] = ContextVar("fluxion_keras_pass", default=None)  # a mar
 _own_seeds: ContextVar[bool] = ContextVar("fluxion_keras_own_seeds", default=False)  # inside `stateless_call`
 _added: weakref.WeakKeyDictionary[Layer, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()  # by `add_loss`
 _masks: dict[int, tuple[Any, Any]] = {}  # by the id of an array: a weak reference to it, and its mask
+
+
+_budget: ContextVar[list[float] | None] = ContextVar("fluxion_keras_weight_budget", default=None)
+
+
+@contextlib.contextmanager
+def weight_budget(size: float) -> Iterator[None]:
+    """Inside, layers may make `size` numbers of weights in all: no more than the file has that they are read from."""
+    token = _budget.set([size])
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def _spend(name: str, shape: Sequence[int]) -> None:
+    budget = _budget.get()
+    if budget is not None:
+        budget[0] -= math.prod(shape)
+        if budget[0] < 0:
+            raise FileFormatError(f"layer {name}: expected a weight that the file has, got one of shape {tuple(shape)}")
 
 
 @contextlib.contextmanager
