@@ -102,6 +102,7 @@ from fluxion.dialects.keras.layers.reshaping import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
+from fluxion.dialects.keras.symbolic import Input, InputLayer
 
 __all__ = [
     "ELU",
@@ -164,6 +165,8 @@ __all__ = [
     "GlobalMaxPooling3D",
     "GroupNormalization",
     "Identity",
+    "Input",
+    "InputLayer",
     "LSTMCell",
     "Lambda",
     "Layer",
