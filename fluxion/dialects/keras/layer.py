@@ -220,7 +220,7 @@ class Layer(fluxion.Layer):
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
         _spend(self.name, shape)
-        variable = Variable(initializers.get(initializer), shape, dtype, trainable, name)
+        variable = Variable(initializers.get(initializer), shape, dtype, trainable=trainable, name=name)
         variable.path = f"{self.name}/{variable.name}"
         variable.regularizer = None if regularizer is None else regularizers.get(regularizer)
         return variable

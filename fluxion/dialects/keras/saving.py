@@ -14,6 +14,7 @@ import inspect
 import io
 import json
 import os
+import reprlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -134,7 +135,8 @@ def serialize_layer(layer: Layer) -> dict[str, Any]:
     cls = type(layer)
     config = layer.get_config()
     if cls is Model:
-        return {"module": "keras", "class_name": "Functional", "config": config, "registered_name": "Functional"}
+        name = "Functional"
+        return {"module": "keras.src.models.functional", "class_name": name, "config": config, "registered_name": name}
     builtin = cls.__module__.startswith("fluxion.")
     module = "keras" if issubclass(cls, Model) else "keras.layers"
     return _object(module if builtin else None, cls, config)
@@ -217,7 +219,7 @@ def _layer(cls: Any, config: Mapping[str, Any], depth: int) -> Layer:
     except FluxionError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise FileFormatError(f"{cls.__name__}: expected its config, got {inner!r}: {error}") from error
+        raise FileFormatError(f"{cls.__name__}: the config {reprlib.repr(inner)} does not make one: {error}") from error
 
 
 def _arguments(cls: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -346,21 +348,18 @@ def _operation_names() -> dict[str, str]:
     return {"".join(part.capitalize() for part in name.split("_")): name for name in ops.table()}
 
 
-def _operation(config: Mapping[str, Any]) -> Operation:
+def _operation(config: Mapping[str, Any]) -> tuple[Operation, dict[str, Any]]:
+    """The operation of a config, and the arguments that are not in the call."""
     names = _operation_names()
     name = config["class_name"]
     if name not in names:
         raise FileFormatError(f"expected an operation of keras.ops, got {name!r}.{nearest(name, names)}")
     options = dict(_value(config.get("config", {}), 1))
-    function = getattr(ops, names[name])
     own_name = options.pop("name", None)
+    function = getattr(ops, names[name])
     known = inspect.signature(function).parameters
     options = {key: value for key, value in options.items() if key in known or value not in (None, False)}
-    return Operation(names[name], functools.partial(_by_keyword, function, options), name, own_name)
-
-
-def _by_keyword(function: Callable[..., Any], options: Mapping[str, Any], *args: Any) -> Any:
-    return function(*args, **options)
+    return Operation(names[name], function, name, own_name), options
 
 
 def functional_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
@@ -368,12 +367,13 @@ def functional_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
     made: dict[str, Any] = {}
     todo: dict[str, list[Any]] = {}
     calls: dict[str, list[Node]] = {}
+    options: dict[str, dict[str, Any]] = {}  # of operations
     for entry in config["layers"]:
         if not isinstance(entry, dict) or "class_name" not in entry or not isinstance(entry.get("name"), str):
             raise FileFormatError("functional model: expected layers with class_name and name")
         name = entry["name"]
         if str(entry.get("module", "")).startswith("keras.src.ops."):
-            operation = _operation(entry)
+            operation, options[name] = _operation(entry)
         else:
             operation = _value(entry, 1)
         made[name] = operation
@@ -389,7 +389,9 @@ def functional_from_config(cls: Any, config: Mapping[str, Any]) -> Any:
                 args, kwargs = arguments
                 operation = made[name]
                 if isinstance(operation, Operation):
-                    symbolic_call(operation, tuple(args), kwargs)
+                    if operation.function_name == "get_item":  # JSON has no tuples
+                        args = [tuple(arg) if isinstance(arg, list) else arg for arg in args]
+                    symbolic_call(operation, tuple(args), kwargs | options[name])
                 else:
                     operation(*args, **kwargs)
                 calls[name].append(operation.inbound_nodes[-1])
