@@ -1,7 +1,7 @@
 """`Layer`: what every Keras layer inherits from, a Fluxion layer with Keras' names for things.
 
-A layer's arrays are `Variable`s or, in the built-in layers, arrays of a Fluxion layer kept as `inner`, seen through
-`Alias`. Arrays that a layer merely keeps (`self.positions = ...`) are constants, which training leaves alone.
+A layer's arrays are `Variable`s, or those of a Fluxion layer that it keeps as an attribute. Arrays that a layer merely
+keeps (`self.positions = ...`) are constants, which training leaves alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ import numpy as np
 
 import fluxion
 from fluxion.dialects.keras.names import accepted_by, automatic_name, snake_case, unknown_argument
-from fluxion.dialects.keras.variables import Alias, Box, Variable, View, plain
+from fluxion.dialects.keras.variables import Box, Variable, plain, views
 from fluxion.errors import ArgumentError, DTypeError, FileFormatError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode, within_gradient
 from fluxion.transform.randomness import randomness
@@ -61,7 +61,6 @@ class Layer(fluxion.Layer):
     buffers = ("constants",)
     supports_masking: bool = True
     built: bool = False
-    aliases: ClassVar[tuple[Alias, ...]] = ()  # of the class and its bases, in Keras' order
 
     def __init__(
         self,
@@ -93,8 +92,6 @@ class Layer(fluxion.Layer):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        named = {n: a for base in reversed(cls.__mro__) for n, a in vars(base).items() if isinstance(a, Alias)}
-        cls.aliases = tuple(named.values())
         if "build" in vars(cls):
             cls.build = _marked_as_built(cls.build)  # type: ignore[method-assign]
 
@@ -104,8 +101,8 @@ class Layer(fluxion.Layer):
         """Make the weights for inputs of this shape, whose first size is that of the batch or None."""
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        """The output for `inputs`."""
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The output for the inputs."""
         raise NotImplementedError(f"{type(self).__name__} has no call(inputs) method")
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
@@ -177,7 +174,7 @@ class Layer(fluxion.Layer):
         if not self.built:
             self._build_with(shape)
 
-    def _build_for_call(self, shapes: dict[str, Any]) -> None:
+    def _build_for_call(self, shapes: CallShapes) -> None:
         if is_sizing():  # a working copy, on shapes: `fx.autosize` builds the layer itself afterwards
             vars(self)[_SEEN] = shapes
             self._build_with(shapes)
@@ -251,11 +248,11 @@ class Layer(fluxion.Layer):
     def _own_variables(self) -> list[Any]:
         """The variables that this layer holds itself, trainable ones first."""
         found: dict[Any, None] = {}
-        for alias in self.aliases if self.built else ():
-            if alias.exists(self):
-                found[View(self, alias)] = None
-        for value in vars(self).values():
+        for name, value in vars(self).items():
             found |= dict.fromkeys(_parts(value, Box))
+            for inner in _parts(value, fluxion.Layer):
+                if not isinstance(inner, Layer):
+                    found |= dict.fromkeys(views(inner, name, self.name))
         return sorted(found, key=lambda v: not v.trainable)
 
     def _inner_layers(self) -> list[Layer]:
@@ -540,10 +537,14 @@ class CallSpec:
                 kwargs[target] = mask
 
 
-@functools.cache
-def call_spec(cls: type) -> CallSpec:
+_specs: dict[Any, CallSpec] = {}
+
+
+def call_spec(cls: Any) -> CallSpec:
     """What `call` of a class of layers takes."""
-    return CallSpec(cls)
+    if cls not in _specs:
+        _specs[cls] = CallSpec(cls)
+    return _specs[cls]
 
 
 def _is_tensor_like(value: Any) -> bool:

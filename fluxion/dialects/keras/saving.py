@@ -259,7 +259,7 @@ def functional_config(model: Model) -> dict[str, Any]:
     """The config of a functional model: its layers, and how they are called."""
     graph = model._symbolic_graph()
     own = set(graph.nodes)
-    numbers = {}
+    numbers: dict[Node, int] = {}
     for operation in graph.operations:
         kept = [node for node in operation.inbound_nodes if node in own]
         numbers |= {node: i for i, node in enumerate(kept)}
@@ -504,9 +504,8 @@ def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
         )
     weights.check_overwrite(path, overwrite)
     config = serialize_layer(model)
-    compiled = getattr(model, "get_compile_config", dict)()
-    if compiled:
-        config["compile_config"] = serialize(compiled)
+    if hasattr(model, "get_compile_config"):
+        config["compile_config"] = serialize(model.get_compile_config())
     date = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -62,11 +62,7 @@ def places(model: Layer) -> list[Place]:
         if id(layer) in visited:
             return
         visited.add(id(layer))
-        by_path: dict[str, list[Any]] = {path: []}
-        for variable in layer._own_variables():
-            within = getattr(getattr(variable, "alias", None), "within", "")
-            by_path.setdefault(joined(path, within), []).append(variable)
-        found.extend(Place(place, layer.name, variables) for place, variables in by_path.items())
+        found.append(Place(path, layer.name, layer._own_variables()))
         for attribute, value in _attributes(layer):
             if isinstance(value, Layer):
                 visit(value, joined(path, attribute))
