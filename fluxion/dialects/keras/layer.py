@@ -24,7 +24,6 @@ from fluxion.dialects.keras.names import accepted_by, automatic_name, snake_case
 from fluxion.dialects.keras.variables import Box, Variable, plain, views
 from fluxion.errors import ArgumentError, DTypeError, FileFormatError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode, within_gradient
-from fluxion.transform.randomness import randomness
 from fluxion.transform.sizes import is_sizing
 from fluxion.tree.graph import is_array, is_floating
 
@@ -138,12 +137,7 @@ class Layer(fluxion.Layer):
             with gradient_mode(within_gradient() if training is None else bool(training)):
                 if spec.takes_training:
                     kwargs["training"] = within_gradient()
-                generator = getattr(self, "seed_generator", None)
-                if generator is not None and _own_seeds.get():
-                    with randomness(generator.next_key()):
-                        outputs = self.call(*args, **kwargs)
-                else:
-                    outputs = self.call(*args, **kwargs)
+                outputs = self.call(*args, **kwargs)
             if self.activity_regularizer is not None:
                 for output in jax.tree.leaves(outputs):
                     self.add_loss(self.activity_regularizer(output) / output.shape[0])
@@ -466,6 +460,11 @@ def own_seeds() -> Iterator[None]:
         yield
     finally:
         _own_seeds.reset(token)
+
+
+def has_own_seeds() -> bool:
+    """Whether the call happens inside `own_seeds`."""
+    return _own_seeds.get()
 
 
 def set_mask(array: Any, mask: Any) -> None:
