@@ -17,8 +17,9 @@ test: $(STAMP) ## the tests, the doctests and the documentation's examples
 test-slow: $(STAMP) ## the tests that take minutes, on real data (see FLUXION_DATA)
 	$(BIN)/python -m pytest -q -m slow
 
-test-keras: $(STAMP) ## the tests that compare the Keras dialect with Keras itself, where that is installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m keras
+test-keras: $(STAMP) ## the comparison of the Keras dialect with Keras itself, which is installed for it
+	$(BIN)/python -m pip install --quiet 'keras>=3.15'
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m keras tests/dialects
 
 test-without-native: $(STAMP) ## the tests as they run where the C++ library is not compiled
 	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"

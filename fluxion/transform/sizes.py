@@ -18,8 +18,8 @@ from fluxion.errors import ArgumentError, StateError, user_frames
 from fluxion.transform.randomness import randomness
 from fluxion.tree.graph import Working
 from fluxion.tree.layer import Layer
-from fluxion.tree.model import first_unsized
-from fluxion.tree.walk import scan, scan_call
+from fluxion.tree.model import unsized_layers
+from fluxion.tree.walk import scan_call
 
 _sizing: ContextVar[bool] = ContextVar("fluxion_sizing", default=False)
 
@@ -93,17 +93,25 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     Chain(flatten, Dense(784, 10))
     """
     inputs = abstract_inputs(input_shape, dtype)
-    if first_unsized(scan(model)) is not None:
-        infer_by_call(model, inputs)
+    size_layers(model, inputs)
     return model
 
 
-def infer_by_call(function: Any, inputs: tuple[Any, ...]) -> None:
-    """Give the layers that a call reaches, globals included, the sizes that it shows."""
+def size_layers(model: Any, inputs: tuple[Any, ...], call: Callable[..., Any] | None = None) -> None:
+    """Give every layer the sizes that were left out, by `model(*inputs)` or `call(model, *inputs)` on a copy."""
+    before, left = None, unsized_layers(model)
+    while left and left != before:  # a layer that gets its sizes may make others in it
+        infer_by_call(model, inputs, call)
+        before, left = left, unsized_layers(model)
+
+
+def infer_by_call(model: Any, inputs: tuple[Any, ...], call: Callable[..., Any] | None = None) -> None:
+    """Give the layers that one call reaches, globals included, the sizes that it shows."""
     seen: list[tuple[Any, tuple[int, ...]]] = []
 
     def run(working: Working, *xs: Any) -> Any:
-        out = working.roots[0](*xs)
+        copy = working.roots[0]
+        out = copy(*xs) if call is None else call(copy, *xs)
         for i, made in sorted(working.made.items()):
             shape = getattr(made, "__dict__", {}).get(_SEEN)
             if shape is not None:
