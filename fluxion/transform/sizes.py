@@ -18,8 +18,8 @@ from fluxion.errors import ArgumentError, StateError, user_frames
 from fluxion.transform.randomness import randomness
 from fluxion.tree.graph import Working
 from fluxion.tree.layer import Layer
-from fluxion.tree.model import first_unsized
-from fluxion.tree.walk import scan, scan_call
+from fluxion.tree.model import unsized_layers
+from fluxion.tree.walk import scan_call
 
 _sizing: ContextVar[bool] = ContextVar("fluxion_sizing", default=False)
 
@@ -93,8 +93,14 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     Chain(flatten, Dense(784, 10))
     """
     inputs = abstract_inputs(input_shape, dtype)
-    if first_unsized(scan(model)) is None:
-        return model
+    before, left = None, unsized_layers(model)
+    while left and left != before:  # a layer that gets its sizes may make others in it
+        _size_once(model, inputs)
+        before, left = left, unsized_layers(model)
+    return model
+
+
+def _size_once(model: Any, inputs: tuple[Any, ...]) -> None:
     seen: list[tuple[Any, tuple[int, ...]]] = []
 
     def run(working: Working, *xs: Any) -> Any:
@@ -112,7 +118,6 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
         _sizing.reset(token)
     for layer, shape in seen:
         layer.infer(shape)
-    return model
 
 
 def abstract_call(model: Any, inputs: tuple[Any, ...], run: Callable[..., Any] | None = None) -> Any:

@@ -37,6 +37,11 @@ def first_unsized(graph: Graph) -> Node | None:
     return next((node for node in graph.nodes if getattr(node.original, "unsized", False)), None)
 
 
+def unsized_layers(model: Any) -> list[Any]:
+    """The layers whose input size was left out and is not known yet."""
+    return [node.original for node in scan(model).nodes if getattr(node.original, "unsized", False)]
+
+
 @overload
 def trainables(model: Any, path: Literal[False] = False) -> list[Array]: ...
 @overload

@@ -49,7 +49,7 @@ def compact(value: Any) -> str:
         return f"[{', '.join(map(compact, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {compact(v)}" for k, v in value.items()) + "}"
-    if _is_layer(value):
+    if _is_layer(value) and type(value).__repr__.__module__ == "fluxion.tree.layer":  # no __repr__ of its own
         return f"{type(value).__name__}({', '.join(text + compact(v) for text, v in arguments(value))})"
     if dataclasses.is_dataclass(value) or type(value).__repr__ is object.__repr__:
         shown = [(step[1], v) for step, v in OBJECT.children(value) if not step[1].startswith("_")]

@@ -1,0 +1,1 @@
+"""Other people's habits over the same engine: `fluxion.dialects.keras`, `fluxion.dialects.knet`."""

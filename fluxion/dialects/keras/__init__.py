@@ -1,0 +1,35 @@
+"""Keras' API over the engine of Fluxion: a Keras 3 program runs with only its import line changed.
+
+    from fluxion.dialects import keras
+    from fluxion.dialects.keras import layers
+
+Models are Fluxion models: `fx.train`, `fx.summary` and `fx.save` work on them.
+"""
+
+# Foundations
+from fluxion.dialects.keras.layer import Layer
+from fluxion.dialects.keras.variables import Variable
+
+# Parts, each a module as in Keras
+from fluxion.dialects.keras import activations, initializers, regularizers, random
+from fluxion.dialects.keras import layers, ops
+from fluxion.dialects.keras import losses, metrics, optimizers, callbacks, utils
+from fluxion.dialects.keras import models, saving
+
+__all__ = [
+    "Layer",
+    "Variable",
+    "activations",
+    "callbacks",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "optimizers",
+    "random",
+    "regularizers",
+    "saving",
+    "utils",
+]

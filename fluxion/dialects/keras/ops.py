@@ -1,0 +1,1 @@
+"""Operations on arrays, variables and symbolic tensors."""
