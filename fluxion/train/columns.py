@@ -67,20 +67,30 @@ class Column(NamedTuple):
 def split_loss(returned: Any) -> tuple[Any, OrderedDict[str, Any]]:
     """The loss, and the named numbers that a loss function has returned with it.
 
-    A tuple's first element is the loss; of the rest a dict, if it comes second, holds what is to be recorded.
+    A tuple's first element is the loss. Of a dict that comes second, what is a number or `Summed` is recorded; the rest,
+    and what has a name that a history needs for itself, is the caller's own affair.
     """
     if not isinstance(returned, tuple) or not returned:
         return returned, OrderedDict()
     loss, *rest = returned
-    return loss, OrderedDict(rest[0]) if rest and isinstance(rest[0], Mapping) else OrderedDict()
+    beside = rest[0] if rest and isinstance(rest[0], Mapping) else {}
+    return loss, OrderedDict((n, v) for n, v in beside.items() if isinstance(n, str) and n not in RESERVED and _is_one(v))
+
+
+def _is_one(value: Any) -> bool:
+    if isinstance(value, Summed):
+        return True
+    if isinstance(value, bool | int | float):
+        return True
+    return getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "O") in "biuf"
 
 
 def checked(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
-    """The named numbers, each a scalar or `Summed`, in an order that JAX keeps; errors for anything else."""
+    """What metrics give by name, in an order that JAX keeps; errors for what is neither a number nor `Summed`."""
     for name, value in named.items():
-        if not isinstance(name, str) or name in RESERVED:
+        if name in RESERVED:
             raise ArgumentError(
-                f"loss: expected names of its own beside the loss, got {name!r}. {', '.join(RESERVED)} are taken."
+                f"metrics: expected a name of its own, got {name!r}. {', '.join(RESERVED)} are taken."
             )
         if not isinstance(value, Summed) and np.shape(value) != ():
             raise ShapeError(

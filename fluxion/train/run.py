@@ -299,7 +299,8 @@ class Run:
         self.kept = training if alone and in_blocks(self.batches) else None
         context.loss = float(part.rows[-1, 0])
         if training is None:  # the run was interrupted after the last step of this epoch
-            batch = as_batch(next(iter(self.batches)))
+            batches: Any = self.batches
+            batch = as_batch(batches.example() if hasattr(batches, "example") else next(iter(batches)))
             columns = self.training(batch).columns(batch)
         else:
             columns = training.columns(batch)
@@ -344,7 +345,7 @@ class Run:
 
 
 def _joined(earlier: np.ndarray, new: np.ndarray) -> np.ndarray:
-    return np.concatenate([earlier, new]) if len(earlier) else new
+    return np.concatenate([earlier, new]) if len(earlier) and len(new) else new if len(new) else earlier
 
 
 def _learning_rate(opt: Optimizer) -> float | None:

@@ -48,12 +48,11 @@ class Objective(NamedTuple):
         """The loss, and by name what it returns beside it and the metrics."""
         parts = as_arguments(batch)
         if not self.by_prediction:
-            loss, named = split_loss(self.loss(model, *parts))
-            return loss, checked(named)
+            return split_loss(self.loss(model, *parts))
         *inputs, target = parts
         prediction = model(*inputs)
         loss, named = split_loss(self.loss(prediction, target))
-        return loss, checked(named | {name: metric(prediction, target) for name, metric in self.metrics})
+        return loss, named | checked({name: metric(prediction, target) for name, metric in self.metrics})
 
 
 def as_arguments(batch: Any) -> tuple[Any, ...]:

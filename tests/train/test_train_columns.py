@@ -124,18 +124,22 @@ def test_resumed_runs_record_the_same_numbers(tmp_path):
         assert resumed[name] == whole[name]
 
 
-def test_what_is_no_number_is_refused():
-    def vector(model, x, y):
-        return fx.mse(model(x), y), {"errors": (model(x) - y)[:, 0]}
-
-    with pytest.raises(fx.ShapeError, match=r"errors: expected a number, got shape \(5,\)\. .*fx\.Summed"):
-        fitted(vector)
-    for name in ("loss", "seconds", "epoch"):
-        with pytest.raises(fx.ArgumentError, match=f"names of its own beside the loss, got '{name}'"):
-            fitted(lambda m, x, y, name=name: (fx.mse(m(x), y), {name: 1.0}))
+def test_a_metric_that_gives_no_number_is_refused():
+    with pytest.raises(fx.ShapeError, match=r"errors: expected a number, got shape \(5, 1\)\. .*fx\.Summed"):
+        fitted(fx.mse, {"errors": lambda p, t: p - t})
+    with pytest.raises(fx.ArgumentError, match="metrics: expected a name of its own, got 'seconds'"):
+        fitted(fx.mse, {"seconds": lambda p, t: p.mean()})
     two = {"two": lambda p, t: fx.Summed(jnp.ones(2), lambda t: t)}
     with pytest.raises(fx.ShapeError, match=r"two: expected its result to be a number, got an array of shape \(2,\)"):
         fitted(fx.mse, two)
-    # Anything else in the place of the dict is left alone, as ever.
-    _, history = fitted(lambda m, x, y: (fx.mse(m(x), y), m(x)))
-    assert "loss" in history.names
+
+
+def test_what_else_a_loss_returns_is_left_alone():
+    def loss(model, x, y):
+        prediction = model(x)
+        value = fx.mse(prediction, y)
+        return value, {"loss": 2 * value, "prediction": prediction, "note": "kept", "bias": model.bias[0]}, x
+
+    _, history = fitted(loss)
+    assert history.names[:3] == ["epoch", "loss", "bias"]
+    assert "bias" in fx.evaluate(fx.Dense(4, 1), (X, Y), loss=lambda m, x, y: (fx.mse(m(x), y), {"bias": m.bias[0]}))

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.dialects.keras.names import automatic_name, choose, known_arguments, snake_case, unknown_argument
+from fluxion.dialects.keras.layer import mask_of
+from fluxion.dialects.keras.names import automatic_name, choose, known_arguments, snake_case
 from fluxion.errors import ArgumentError, ShapeError
 from fluxion.ops import checks
 from fluxion.ops.ctc import ctc_loss
@@ -195,7 +196,7 @@ def sparse_categorical_crossentropy(
     return _sparse(y_true, y_pred, from_logits, ignore_class, axis)[0]
 
 
-def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Array:
+def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0.5) -> Array:
     """`(1 - p^q) / q` with `p` the probability of the label, robust against wrong ones."""
     name = "categorical_generalized_cross_entropy"
     p = checks.held(name, "prediction", jnp.asarray(y_pred), jnp.result_type(float), _POSITIVE)
@@ -282,16 +283,18 @@ class Loss:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "__init__" in vars(cls) and not _takes_any(cls.__init__):
-            cls.__init__ = known_arguments(cls.__init__)  # type: ignore[method-assign]
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                cls.__init__ = known_arguments(cls.__init__)  # type: ignore[method-assign]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """A value per example."""
         raise NotImplementedError(f"{type(self).__name__} defines no call(y_true, y_pred).")
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Array:
-        mask = getattr(y_pred, "_keras_mask", None)
-        return self.reduced(y_true, y_pred, sample_weight, mask)
+        masks = [mask for mask in map(mask_of, jax.tree.leaves(y_pred)) if mask is not None]
+        return self.reduced(y_true, y_pred, sample_weight, masks[0] if masks else None)
 
     def reduced(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Array:
         """The loss, with the mask of the prediction, if it has one, given by itself."""
@@ -365,15 +368,13 @@ def family(
     signature = inspect.Signature([inspect.Parameter("self", keyword), *first, *options, *last])
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        unknown = [n for n in kwargs if n not in signature.parameters]
-        if unknown:
-            raise unknown_argument(name, unknown, signature.parameters)
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = {n: value for n, value in bound.arguments.items() if n != "self"}
         base.__init__(self, fn, **given)  # type: ignore[misc]
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
+    __init__.__qualname__ = f"{name}.__init__"
     shown = ", ".join(f"{p.name}={p.default!r}" if p.default is not p.empty else p.name for p in options)
     sentence = (fn.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
     doc = f"`{fn.__name__}` as an object: {sentence}\n\nOptions: {shown or 'none'}; {', '.join(standard)}.{more}"
@@ -665,7 +666,3 @@ def _ratio(part: Array, whole: Array) -> Array:
 
 def _arrays(y: Any) -> Any:
     return jax.tree.map(lambda x: x if isinstance(x, jax.Array | np.ndarray) else jnp.asarray(x), y)
-
-
-def _takes_any(function: Any) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
