@@ -93,18 +93,24 @@ def autosize(model: Any, input_shape: ShapeLike, *, dtype: Any = float) -> Any:
     Chain(flatten, Dense(784, 10))
     """
     inputs = abstract_inputs(input_shape, dtype)
-    before, left = None, unsized_layers(model)
-    while left and left != before:  # a layer that gets its sizes may make others in it
-        _size_once(model, inputs)
-        before, left = left, unsized_layers(model)
+    size_layers(model, inputs)
     return model
 
 
-def _size_once(model: Any, inputs: tuple[Any, ...]) -> None:
+def size_layers(model: Any, inputs: tuple[Any, ...], call: Callable[..., Any] | None = None) -> None:
+    """Give every layer the sizes that were left out, by `model(*inputs)` or `call(model, *inputs)` on a copy."""
+    before, left = None, unsized_layers(model)
+    while left and left != before:  # a layer that gets its sizes may make others in it
+        _size_once(model, inputs, call)
+        before, left = left, unsized_layers(model)
+
+
+def _size_once(model: Any, inputs: tuple[Any, ...], call: Callable[..., Any] | None) -> None:
     seen: list[tuple[Any, tuple[int, ...]]] = []
 
     def run(working: Working, *xs: Any) -> Any:
-        out = working.roots[0](*xs)
+        copy = working.roots[0]
+        out = copy(*xs) if call is None else call(copy, *xs)
         for i, made in sorted(working.made.items()):
             shape = getattr(made, "__dict__", {}).get(_SEEN)
             if shape is not None:

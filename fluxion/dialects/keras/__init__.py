@@ -8,6 +8,8 @@ Models are Fluxion models: `fx.train`, `fx.summary` and `fx.save` work on them.
 
 # Foundations
 from fluxion.dialects.keras.layer import Layer
+from fluxion.dialects.keras.models import Model, Sequential
+from fluxion.dialects.keras.symbolic import Input, KerasTensor
 from fluxion.dialects.keras.variables import Variable
 
 # Parts, each a module as in Keras
@@ -17,7 +19,11 @@ from fluxion.dialects.keras import losses, metrics, optimizers, callbacks, utils
 from fluxion.dialects.keras import models, saving
 
 __all__ = [
+    "Input",
+    "KerasTensor",
     "Layer",
+    "Model",
+    "Sequential",
     "Variable",
     "activations",
     "callbacks",

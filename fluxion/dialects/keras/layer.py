@@ -6,6 +6,7 @@ A layer's arrays are `Variable`s or, in the built-in layers, arrays of a Fluxion
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import weakref
@@ -78,7 +79,7 @@ class Layer(fluxion.Layer):
         if name is not None and (not isinstance(name, str) or not name):
             raise ArgumentError(f"{cls.__name__}: expected a name, got {name!r}.")
         self.name = name or automatic_name(snake_case(cls.__name__))
-        self.dtype = _dtype_name(cls.__name__, dtype)
+        self.dtype = dtype_name(cls.__name__, dtype)
         self.constants: dict[str, Any] = {}
         self._trainable = bool(trainable)
         self.activity_regularizer = None
@@ -193,6 +194,7 @@ class Layer(fluxion.Layer):
         if not isinstance(shapes, CallShapes):
             self.build(shapes)
             return
+        self.built_for = next(iter(shapes.values()), None)  # for `summary`
         names = [p for p in inspect.signature(self.build).parameters if p.endswith("_shape")]
         by_name = {f"{name}_shape": shape for name, shape in shapes.items()}
         if len(names) > 1 and names[0] in by_name:
@@ -212,7 +214,7 @@ class Layer(fluxion.Layer):
         """A variable of this layer; by default Glorot-uniform where floating, and zeros where not."""
         from fluxion.dialects.keras import initializers, regularizers
 
-        dtype = _dtype_name(type(self).__name__, dtype or self.dtype)
+        dtype = dtype_name(type(self).__name__, dtype or self.dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
@@ -354,6 +356,17 @@ class Layer(fluxion.Layer):
             raise StateError(f"{self.name} is not built yet. Call it on data, or build(input_shape).")
         return sum(weight.size for weight in self.weights)
 
+    def stateless_call(
+        self, trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any
+    ) -> tuple[Any, ...]:
+        """A call without side effects: `(outputs, non_trainable_variables)`, of which the layer itself keeps nothing.
+
+        With `return_losses=True` also the losses. This is what `jax.grad` and `jax.jit` are used on.
+        """
+        from fluxion.dialects.keras.models import stateless_call
+
+        return stateless_call(self, trainable_variables, non_trainable_variables, *args, **kwargs)
+
     # As plain data
 
     def get_config(self) -> dict[str, Any]:
@@ -423,6 +436,16 @@ _pass: ContextVar[Any] = ContextVar("fluxion_keras_pass", default=None)  # a mar
 _own_seeds: ContextVar[bool] = ContextVar("fluxion_keras_own_seeds", default=False)  # inside `stateless_call`
 _added: weakref.WeakKeyDictionary[Layer, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()  # by `add_loss`
 _masks: dict[int, tuple[Any, Any]] = {}  # by the id of an array: a weak reference to it, and its mask
+
+
+@contextlib.contextmanager
+def own_seeds() -> Iterator[None]:
+    """Inside, random layers draw from their own seed generators, whose state is part of `variables`."""
+    token = _own_seeds.set(True)
+    try:
+        yield
+    finally:
+        _own_seeds.reset(token)
 
 
 def set_mask(array: Any, mask: Any) -> None:
@@ -565,7 +588,7 @@ def _is_constant(value: Any) -> bool:
     return any(is_array(leaf) and is_floating(leaf) for leaf in leaves)
 
 
-def _dtype_name(owner: str, dtype: Any) -> str:
+def dtype_name(owner: str, dtype: Any) -> str:
     """The name of a dtype, which may also be given as an object or as Keras' files write it."""
     if dtype is None:
         return "float32"
