@@ -394,7 +394,7 @@ def test_a_step_that_is_not_finite_is_not_applied_and_the_rest_goes_on():
     for take in (list, lambda training: training.run()):
         w.value = jnp.ones(())
         training = sgd(lambda x: (w - x) ** 2, [np.float32(b) for b in batches])
-        with pytest.raises(fx.FluxionError, match="step 2|not finite|inf"):
+        with pytest.raises(fx.FluxionError, match=r"step 2|not finite"):
             take(training)
         assert float(w.value) == pytest.approx(0.64)
         assert training.opt.step == 2
