@@ -184,9 +184,9 @@ def progress(
         ┣█████████████████▎  ┫ [86.83%, 903/1040, 01:36/01:50, 9.42i/s] 0.012
 
     It tells the share and number of items, the time since the first of them and that expected in all, the speed since
-    the line before (in seconds per item where it is below 1) and the last item, if that is a number. Where the length is
-    not known: number, time and speed. Elsewhere than in a terminal or notebook it writes lines, now and then and at the
-    end.
+    the line before (in seconds per item where it is below 1) and the last item, if that is a number. Where the length
+    is not known: number, time and speed. Elsewhere than in a terminal or notebook it writes lines, now and then and at
+    the end.
 
     `progress(adam(model, data)).run()` goes through a training at the speed of `fx.train`.
 
