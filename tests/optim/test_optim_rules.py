@@ -337,6 +337,21 @@ def test_complex_parameters_as_torch(rule, make, x64):
     np.testing.assert_allclose(model[0], z.detach().numpy(), atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", [AdaGrad(0.1, 0.01, True), RMSProp(0.1, 0.8, 0.01, False, True),
+                                  RMSProp(0.1, 0.8, 0.01, True, True)])  # fmt: skip
+def test_epsilon_may_stand_in_the_root(x64, rule):
+    """As Keras writes these: `g / sqrt(s + eps)`."""
+    model, expected, mean, square = [jnp.ones(3)], np.ones(3), np.zeros(3), np.zeros(3)
+    opt = setup(rule, model)
+    for gradient in np.random.default_rng(0).normal(size=(6, 3)):
+        keep, new = (1.0, 1.0) if isinstance(rule, AdaGrad) else (0.8, 0.2)
+        square, mean = keep * square + new * gradient**2, keep * mean + new * gradient
+        centered = getattr(rule, "centered", False)
+        expected = expected - 0.1 * gradient / np.sqrt(square - centered * mean**2 + 0.01)
+        update(opt, model, [jnp.asarray(gradient)])
+        np.testing.assert_allclose(model[0], expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("rule", [AMSGrad(), RAdam(), NAdam(), Rprop(0.0), RMSProp(centered=True), Adam(beta=(0, 0))])
 def test_zero_gradients_are_harmless(rule):
     model = [jnp.ones(3)]

@@ -149,6 +149,35 @@ def test_epochs_of_several_blocks(looped, monkeypatch):
         same_as_singly(mlp(), loader(**options), looped)
 
 
+def test_several_epochs_in_one_call_are_those_of_a_loop(looped, monkeypatch):
+    for room, options in ((2**22, {}), (2**22, {"partial": False}), (600, {})):
+        monkeypatch.setattr(steps_module, "BLOCK_BYTES", room)
+        model = mlp()
+        expected, state = run(model, loader(**options), calls=5)
+        looped.clear()
+        data = loader(**options)
+        losses, other = run(model, fx.Epochs(data, 5), calls=1)
+        np.testing.assert_array_equal(losses, expected)
+        assert_same(other, state)
+        assert data.epoch == 5
+        assert room == 600 or max(looped) > len(data)  # beyond the end of an epoch
+    listed = [(X[:8], Y[:8]), (X[8:16], Y[8:16])]
+    np.testing.assert_array_equal(run(model, fx.Epochs(listed, 3), calls=1)[0], run(model, listed)[0])
+
+
+def test_epochs_that_fail_leave_the_loader_where_a_loop_does():
+    x = X.copy()
+    x[50] = np.inf
+    data = fx.DataLoader((x, Y), batch_size=8, shuffle=True, seed=4)
+    at = [i for i, (rows, _) in enumerate(fx.Epochs(data, 3)) if np.isinf(rows).any()]
+    data.epoch = 0
+    model = mlp()
+    opt = fx.setup(fx.Adam(), model)
+    with pytest.raises(fx.NonFiniteError):
+        fx.train(cross, model, fx.Epochs(data, 3), opt, check=False)
+    assert opt.step == at[0] and data.epoch == 1
+
+
 def test_blocks_hold_what_the_batches_hold(monkeypatch):
     monkeypatch.setattr(steps_module, "BLOCK_BYTES", 600)
     for shuffle in (True, False):

@@ -21,13 +21,13 @@ class Bar:
     """The line about items that come one by one (`item`) or in numbers (`at`).
 
     The last item has a line, the first one too where it will be written over, and in between one is drawn every so many
-    steps or seconds.
+    steps or seconds. The clock starts with the first item, before which a training is compiled.
 
     >>> from fluxion.dialects.knet.bar import Bar
     >>> import sys
     >>> bar = Bar(None, "epoch", None, None, sys.stdout)
     >>> bar.item(0.5); bar.close()
-    epoch [1, 00:00, ...i/s] 0.5
+    epoch [1, 00:00] 0.5
     """
 
     def __init__(
@@ -77,29 +77,30 @@ class Bar:
     def draw(self, now: float, *, closing: bool = False) -> None:
         """Write the line as of now."""
         assert self.screen is not None
-        passed = now - self.started if closing else now - self.line_time
-        items = self.count if closing else self.count - self.line_count
-        self.screen.show(self.line(now, items / passed if passed > 0 else 0.0, self.screen.width()), closing)
+        since, items = (self.started, self.count - 1) if closing else (self.line_time, self.count - self.line_count)
+        speed = items / (now - since) if now > since and items else 0.0
+        self.screen.show(self.line(now, speed, self.screen.width()), closing)
         self.line_count, self.line_time = self.count, now
         self.next_time = math.inf if self.seconds is None else now + self.seconds
 
     def close(self) -> None:
         """Write the last line; nothing if there was no item."""
         if self.screen is not None:
-            self.draw(time.monotonic(), closing=True)
+            if self.screen.live or self.line_count < self.count:
+                self.draw(time.monotonic(), closing=True)
             self.screen = None
 
     def line(self, now: float, speed: float, width: int) -> str:
         """`┣████    ┫ [86.83%, 903/1040, 01:36/01:50, 9.42i/s] 0.012`, shortened where the screen is narrow."""
         taken = now - self.started
-        told = f"{speed:.2f}i/s" if speed >= 1 or speed == 0 else f"{1 / speed:.2f}s/i"
+        told = f", {speed:.2f}i/s" if speed >= 1 else f", {1 / speed:.2f}s/i" if speed else ""
         front = f"{self.msg} " if isinstance(self.msg, str) else ""
         end = self.end()
         if self.length is None:
-            return f"{front}[{self.count}, {_clock(taken)}, {told}]{end}"[:width]
+            return f"{front}[{self.count}, {_clock(taken)}{told}]{end}"[:width]
         share = min(1.0, self.count / max(1, self.length))
-        total = taken * self.length / self.count if self.count else math.inf
-        text = f"[{100 * share:.2f}%, {self.count}/{self.length}, {_clock(taken)}/{_clock(total)}, {told}]{end}"
+        total = taken * (self.length - 1) / (self.count - 1) if self.count > 1 else math.inf
+        text = f"[{100 * share:.2f}%, {self.count}/{self.length}, {_clock(taken)}/{_clock(total)}{told}]{end}"
         cells = min(CELLS, width - len(front) - len(text) - 3)
         bar = f"┣{_filled(share, cells)}┫ " if cells >= 4 else ""
         return f"{front}{bar}{text}"[:width]

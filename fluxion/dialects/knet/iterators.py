@@ -145,17 +145,8 @@ class Progress:
 
     def __next__(self) -> Any:
         if self.items is None:
-            self.items = self.shown()
+            self.items = _shown(self.itr, self.bar)
         return next(self.items)
-
-    def shown(self) -> Iterator[Any]:
-        """The items; the line of the bar is completed however it ends."""
-        try:
-            for item in self.itr:
-                self.bar.item(item)
-                yield item
-        finally:
-            self.bar.close()
 
     def run(self) -> np.ndarray:
         """Go through all of it, a training many steps in one call; returns the values, such as the losses."""
@@ -170,6 +161,16 @@ class Progress:
             self.bar.close()
 
 
+def _shown(itr: Any, bar: Bar) -> Iterator[Any]:
+    """The items; the line of the bar is completed however it ends, also when the iterator is left and forgotten."""
+    try:
+        for item in itr:
+            bar.item(item)
+            yield item
+    finally:
+        bar.close()
+
+
 def progress(
     itr: Iterable[Any],
     *,
@@ -182,9 +183,10 @@ def progress(
 
         ┣█████████████████▎  ┫ [86.83%, 903/1040, 01:36/01:50, 9.42i/s] 0.012
 
-    It tells the share and number of items, the time taken and expected in all, the speed since the line before (in
-    seconds per item where it is below 1) and the last item, if that is a number. Where the length is not known: number,
-    time and speed. Elsewhere than in a terminal or notebook it writes lines, now and then and at the end.
+    It tells the share and number of items, the time since the first of them and that expected in all, the speed since
+    the line before (in seconds per item where it is below 1) and the last item, if that is a number. Where the length
+    is not known: number, time and speed. Elsewhere than in a terminal or notebook it writes lines, now and then and at
+    the end.
 
     `progress(adam(model, data)).run()` goes through a training at the speed of `fx.train`.
 
@@ -198,7 +200,7 @@ def progress(
     >>> import sys
     >>> for i in progress(range(3), steps=2, stream=sys.stdout):
     ...     pass
-    ┣██████▋             ┫ [33.33%, 1/3, 00:00/00:00, ...i/s] 0
+    ┣██████▋             ┫ [33.33%, 1/3, 00:00/?] 0
     ┣████████████████████┫ [100.00%, 3/3, 00:00/00:00, ...i/s] 2
     """
     if not hasattr(itr, "__iter__"):

@@ -7,6 +7,7 @@ the attributes of objects, the variables it closes over, and the globals that it
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,12 +17,13 @@ import jax.numpy as jnp
 from fluxion.errors import ArgumentError, StateError, user_frames
 from fluxion.ops.initializers import glorot_uniform
 from fluxion.transform.gradient import Params, withgradient
+from fluxion.tree.functions import FUNCTION, code_facts
 from fluxion.tree.graph import PARAMETER, Graph, LeafRef, Node, NodeRef
-from fluxion.tree.kinds import OBJECT
+from fluxion.tree.kinds import OBJECT, static_parts
 from fluxion.tree.layer import Param
 from fluxion.tree.printing import compact
 from fluxion.tree.protocol import Step
-from fluxion.tree.walk import scan, walked_call, walked_class
+from fluxion.tree.walk import Scan, scan, walked_call
 
 
 def param(*size: int, init: Callable[..., Any] = glorot_uniform) -> Param:
@@ -47,9 +49,8 @@ def param0(*size: int) -> Param:
 # ------------------------------------------------------------------------------------------- what a loss reaches
 
 
-def owners(function: Any) -> dict[str, Any]:
-    """The `Param`s, and the outermost layers with parameters, that a call of `function` reaches, by their paths."""
-    graph, _ = walked_call(function, ())
+def owners(graph: Graph) -> dict[str, Any]:
+    """The `Param`s, and the outermost layers with parameters, that a call reaches, by their paths."""
     chosen: dict[int, None] = {}
     covered: set[int] = set()
     for index, node in enumerate(graph.nodes):
@@ -91,15 +92,18 @@ def _below(graph: Graph, index: int) -> set[int]:
 
 def trained(function: Any, params: Any, caller: str) -> dict[str, Any]:
     """What is trained when `function` is minimized: all it reaches, or what `params` lists of it."""
-    found = owners(function)
+    graph, _ = walked_call(function, ())
+    found = owners(graph)
+    _check_within_reach(graph, caller)
     if not found:
+        hint = f" Write Param({graph.paths[0]}) for an array that is to be trained." if graph.leaves else ""
         raise StateError(
             f"{caller}: found nothing to train: what {compact(function)} reaches by attributes, closures and globals "
-            f"holds no Param and no layer with parameters.{_hint(function)}"
+            f"holds no Param and no layer with parameters.{hint}"
         )
     if params is None:
         return found
-    reached = {id(node.original): node.path for node in walked_call(function, ())[0].nodes}
+    reached = {id(node.original): node.path for node in graph.nodes}
     chosen: dict[str, Any] = {}
     for owner in _flat(params):
         if not getattr(type(owner), "__fluxion_node__", False) or not _has_parameters(owner):
@@ -134,19 +138,30 @@ def as_model(found: dict[str, Any]) -> Any:
     return types.SimpleNamespace(**{path or "loss": owner for path, owner in found.items()})
 
 
-def _hint(function: Any) -> str:
-    """What may have been meant: globals in the methods of a class, which no working copy can replace; bare arrays."""
-    graph, _ = walked_call(function, ())
-    for cls in {node.meta: None for node in graph.nodes if node.kind is OBJECT}:
-        for node in walked_class(cls)[0].nodes:
+def _check_within_reach(graph: Graph, caller: str) -> None:
+    """Refuse parameters that are globals in the methods of a class, or belong to a class and not to its instances.
+
+    A working copy holds instances, functions and their globals. Of a class it has the original, in whose methods these
+    parameters would be constants.
+    """
+    reached = {id(node.original) for node in graph.nodes}
+    names = {"__call__"}.union(*(code_facts(node.meta.code).names for node in graph.nodes if node.kind is FUNCTION))
+    classes = {node.meta: None for node in graph.nodes if node.kind is OBJECT}
+    parts = [(cls, str(step[1]), v) for cls in classes for step, v in static_parts(cls) if id(v) not in reached]
+    used, count = [], -1
+    while len(names) > count:  # methods that call methods
+        count = len(names)
+        used = [(cls, name, value) for cls, name, value in parts if name in names]
+        codes = [getattr(inspect.unwrap(value), "__code__", None) for _, _, value in used if callable(value)]
+        names.update(*(code_facts(code).names for code in codes if code is not None))
+    for cls, name, value in used:
+        found = Scan(follow_globals=True)
+        for node in found.finish([found.add(value, name)]).nodes:
             if _is_owner(node) and _has_parameters(node.original):
-                return (
-                    f" {node.path} is named in the methods of {cls.__name__}, or belongs to the class: make it an "
-                    "attribute of the instance, self.w = ..., in __init__."
+                raise StateError(
+                    f"{caller}: {node.path} is used by {cls.__name__}.{name} but is no part of the instance, and could "
+                    "not be trained there. Make it an attribute: self.w = ... in __init__."
                 )
-    if graph.leaves:
-        return f" Write Param({graph.paths[0]}) for an array that is to be trained."
-    return ""
 
 
 # ------------------------------------------------------------------------------------------------------- diff
@@ -226,7 +241,7 @@ def diff(f: Callable[..., Any], *args: Any) -> Recorded:
     (42.25, [26.0, 26.0], 2)
     """
     call = functools.partial(f, *args)
-    found = list(owners(call).values())
+    found = list(owners(walked_call(call, ())[0]).values())
     if not found:
         return Recorded(f(*args), [], [])
     result = withgradient(call, Params(tuple(found)))
@@ -290,7 +305,7 @@ def params(x: Any) -> list[Param]:
     >>> layer.bias.tolist()
     [-0.5, -0.5]
     """
-    graphs = x.graphs if isinstance(x, Recorded) else [scan(owner) for owner in owners(x).values()]
+    graphs = x.graphs if isinstance(x, Recorded) else [scan(owner) for owner in owners(walked_call(x, ())[0]).values()]
     found: dict[int, Param] = {}
     for graph in graphs:
         places: dict[int, list[tuple[Node, Step]]] = {i: [] for i in graph.indices(PARAMETER)}
