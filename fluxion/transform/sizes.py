@@ -120,7 +120,7 @@ def infer_by_call(model: Any, inputs: tuple[Any, ...], call: Callable[..., Any] 
 
     token = _sizing.set(True)
     try:
-        abstract_call(function, inputs, run)
+        abstract_call(model, inputs, run)
     finally:
         _sizing.reset(token)
     for layer, shape in seen:
