@@ -193,4 +193,4 @@ class Seeded(BuiltIn):
         self.seed_generator = SeedGenerator(seed)
 
     def key(self) -> Any:
-        return self.seed_generator.next_key() if self.seed is not None or has_own_seeds() else next_key()
+        return self.seed_generator.next() if self.seed is not None or has_own_seeds() else next_key()
