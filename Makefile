@@ -12,13 +12,16 @@ demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the mo
 	@echo 'The command is $(BIN)/fluxion, or: source $(BIN)/activate'
 
 test: $(STAMP) ## the tests, the doctests and the documentation's examples
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"
+
+test-keras: $(STAMP) ## the dialect of Keras against Keras 3 itself, on JAX (pip install keras h5py)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m keras
 
 test-slow: $(STAMP) ## the tests that take minutes, on real data (see FLUXION_DATA)
 	$(BIN)/python -m pytest -q -m slow
 
 test-without-native: $(STAMP) ## the tests as they run where the C++ library is not compiled
-	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"
 
 native-sanitize: $(STAMP) ## the tests of the C++ library, compiled with the address and undefined-behavior sanitizers
 	rm -rf build/sanitize && mkdir -p build/sanitize && cp -r fluxion build/sanitize/ && rm -f build/sanitize/fluxion/native/*.so

@@ -139,7 +139,9 @@ class Variable(Box):
 
     trainable: ClassVar[bool] = True  # type: ignore[misc]
 
-    def __new__(cls, *args: Any, trainable: bool = True, **kwargs: Any) -> Variable:
+    def __new__(
+        cls, initializer: Any = None, shape: Any = None, dtype: Any = None, trainable: bool = True, name: Any = None
+    ) -> Variable:
         return object.__new__(cls if trainable or cls is not Variable else StateVariable)
 
     def __init__(
