@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-slow test-without-native native-sanitize lint types reference clean
+.PHONY: demo test test-slow test-keras test-without-native native-sanitize lint types reference clean
 
 demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the model are
 	$(BIN)/fluxion train fluxion/data/iris.csv --target species --hidden 10 --epochs 100 --batch-size 15 \
@@ -14,11 +14,12 @@ demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the mo
 test: $(STAMP) ## the tests, the doctests and the documentation's examples
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"
 
-test-keras: $(STAMP) ## the dialect of Keras against Keras 3 itself, on JAX (pip install keras h5py)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m keras
-
 test-slow: $(STAMP) ## the tests that take minutes, on real data (see FLUXION_DATA)
 	$(BIN)/python -m pytest -q -m slow
+
+test-keras: $(STAMP) ## the comparison of the Keras dialect with Keras itself, which is installed for it
+	$(BIN)/python -m pip install --quiet 'keras>=3.15'
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m keras tests/dialects
 
 test-without-native: $(STAMP) ## the tests as they run where the C++ library is not compiled
 	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"
