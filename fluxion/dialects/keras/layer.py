@@ -21,6 +21,7 @@ import numpy as np
 
 import fluxion
 from fluxion.dialects.keras.names import accepted_by, automatic_name, snake_case, unknown_argument
+from fluxion.dialects.keras.random import SeedGenerator
 from fluxion.dialects.keras.variables import Box, Variable, plain, views
 from fluxion.errors import ArgumentError, DTypeError, FileFormatError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode, within_gradient
@@ -275,9 +276,8 @@ class Layer(fluxion.Layer):
         found: dict[Any, None] = {}
         for layer in self._flatten_layers():
             found |= dict.fromkeys(layer._own_variables())
-            generator = vars(layer).get("seed_generator")
-            if generator is not None:
-                found[generator.state] = None
+            for value in vars(layer).values():
+                found |= dict.fromkeys(generator.state for generator in _parts(value, SeedGenerator))
         return list(found)
 
     @property

@@ -133,6 +133,10 @@ def _function_name(function: Any) -> Any:
 def serialize_layer(layer: Layer) -> dict[str, Any]:
     """A layer as a config holds it."""
     cls = type(layer)
+    if cls.__name__ == "Lambda":
+        raise StateError(
+            f"{layer.name} is a Lambda layer, whose function cannot be written into a config. Make it a class of yours."
+        )
     config = layer.get_config()
     if cls is Model:
         name = "Functional"
@@ -172,10 +176,11 @@ def _value(config: Any, depth: int) -> Any:
         return np.asarray(inner["value"], dtype=inner["dtype"])
     if name == "__tuple__":
         return tuple(_value(item, depth + 1) for item in inner)
-    if name == "__lambda__":
+    if name in ("Lambda", "__lambda__"):
+        which = inner.get("name") if isinstance(inner, dict) else None
         raise FileFormatError(
-            "expected no code, got a lambda (of a layer such as Lambda), which would have to be executed. "
-            "Write the layer as a class and give it in custom_objects."
+            f"expected no code, got the {'Lambda layer ' + repr(which) if which else 'lambda of a layer'}, which would "
+            "have to be executed. Write the layer as a class of yours and give it in custom_objects."
         )
     if name == "DTypePolicy":
         return inner.get("name")
@@ -477,7 +482,10 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
 
 
 def _model(config: Any, custom_objects: Mapping[str, Any] | None) -> Any:
-    model = deserialize(config, custom_objects)
+    try:
+        model = deserialize(config, custom_objects)
+    except RecursionError:
+        raise FileFormatError("expected a model, got models within models without end") from None
     if not isinstance(model, Model):
         raise FileFormatError(f"expected the config of a model, got {type(model).__name__}")
     return model

@@ -38,6 +38,7 @@ class LayerOptions(TypedDict, total=False):
     name: str | None
     trainable: bool
     dtype: Any
+    activity_regularizer: Any
     input_shape: Any
     input_dim: int | None
 
@@ -60,7 +61,8 @@ class BuiltIn(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype}
-        return config | {name: as_config(name, getattr(self, name)) for name in self._kept}
+        kept = ("activity_regularizer", *self._kept)
+        return config | {name: as_config(name, getattr(self, name)) for name in kept}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -193,4 +195,4 @@ class Seeded(BuiltIn):
         self.seed_generator = SeedGenerator(seed)
 
     def key(self) -> Any:
-        return self.seed_generator.next_key() if self.seed is not None or has_own_seeds() else next_key()
+        return self.seed_generator.next() if self.seed is not None or has_own_seeds() else next_key()
