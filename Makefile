@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-slow test-without-native native-sanitize lint types reference clean
+.PHONY: demo test test-slow test-keras test-without-native native-sanitize lint types reference clean
 
 demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the model are
 	$(BIN)/fluxion train fluxion/data/iris.csv --target species --hidden 10 --epochs 100 --batch-size 15 \
@@ -12,13 +12,17 @@ demo: $(STAMP) ## train Iris from the CSV file, print where the plots and the mo
 	@echo 'The command is $(BIN)/fluxion, or: source $(BIN)/activate'
 
 test: $(STAMP) ## the tests, the doctests and the documentation's examples
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"
 
 test-slow: $(STAMP) ## the tests that take minutes, on real data (see FLUXION_DATA)
 	$(BIN)/python -m pytest -q -m slow
 
+test-keras: $(STAMP) ## the comparison of the Keras dialect with Keras itself, which is installed for it
+	$(BIN)/python -m pip install --quiet 'keras>=3.15'
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m keras tests/dialects
+
 test-without-native: $(STAMP) ## the tests as they run where the C++ library is not compiled
-	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	FLUXION_NATIVE=off $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not keras"
 
 native-sanitize: $(STAMP) ## the tests of the C++ library, compiled with the address and undefined-behavior sanitizers
 	rm -rf build/sanitize && mkdir -p build/sanitize && cp -r fluxion build/sanitize/ && rm -f build/sanitize/fluxion/native/*.so

@@ -16,7 +16,7 @@ from fluxion.dialects.keras.variables import Variable
 from fluxion.dialects.keras import activations, initializers, regularizers, random
 from fluxion.dialects.keras import layers, ops
 from fluxion.dialects.keras import losses, metrics, optimizers, callbacks, utils
-from fluxion.dialects.keras import models, saving
+from fluxion.dialects.keras import backend, models, saving
 
 __all__ = [
     "Input",
@@ -26,6 +26,7 @@ __all__ = [
     "Sequential",
     "Variable",
     "activations",
+    "backend",
     "callbacks",
     "initializers",
     "layers",

@@ -1,7 +1,7 @@
 """`Layer`: what every Keras layer inherits from, a Fluxion layer with Keras' names for things.
 
-A layer's arrays are `Variable`s or, in the built-in layers, arrays of a Fluxion layer kept as `inner`, seen through
-`Alias`. Arrays that a layer merely keeps (`self.positions = ...`) are constants, which training leaves alone.
+A layer's arrays are `Variable`s, or those of a Fluxion layer that it keeps as an attribute. Arrays that a layer merely
+keeps (`self.positions = ...`) are constants, which training leaves alone.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,9 @@ import numpy as np
 
 import fluxion
 from fluxion.dialects.keras.names import accepted_by, automatic_name, snake_case, unknown_argument
-from fluxion.dialects.keras.variables import Alias, Box, Variable, View, plain
-from fluxion.errors import ArgumentError, DTypeError, ShapeError, StateError
+from fluxion.dialects.keras.variables import Box, Variable, plain, views
+from fluxion.errors import ArgumentError, DTypeError, FileFormatError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode, within_gradient
-from fluxion.transform.randomness import randomness
 from fluxion.transform.sizes import is_sizing
 from fluxion.tree.graph import is_array, is_floating
 
@@ -60,7 +60,6 @@ class Layer(fluxion.Layer):
     buffers = ("constants",)
     supports_masking: bool = True
     built: bool = False
-    aliases: ClassVar[tuple[Alias, ...]] = ()  # of the class and its bases, in Keras' order
 
     def __init__(
         self,
@@ -92,8 +91,6 @@ class Layer(fluxion.Layer):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        named = {n: a for base in reversed(cls.__mro__) for n, a in vars(base).items() if isinstance(a, Alias)}
-        cls.aliases = tuple(named.values())
         if "build" in vars(cls):
             cls.build = _marked_as_built(cls.build)  # type: ignore[method-assign]
 
@@ -103,8 +100,8 @@ class Layer(fluxion.Layer):
         """Make the weights for inputs of this shape, whose first size is that of the batch or None."""
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        """The output for `inputs`."""
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The output for the inputs."""
         raise NotImplementedError(f"{type(self).__name__} has no call(inputs) method")
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
@@ -140,12 +137,7 @@ class Layer(fluxion.Layer):
             with gradient_mode(within_gradient() if training is None else bool(training)):
                 if spec.takes_training:
                     kwargs["training"] = within_gradient()
-                generator = getattr(self, "seed_generator", None)
-                if generator is not None and _own_seeds.get():
-                    with randomness(generator.next_key()):
-                        outputs = self.call(*args, **kwargs)
-                else:
-                    outputs = self.call(*args, **kwargs)
+                outputs = self.call(*args, **kwargs)
             if self.activity_regularizer is not None:
                 for output in jax.tree.leaves(outputs):
                     self.add_loss(self.activity_regularizer(output) / output.shape[0])
@@ -176,7 +168,7 @@ class Layer(fluxion.Layer):
         if not self.built:
             self._build_with(shape)
 
-    def _build_for_call(self, shapes: dict[str, Any]) -> None:
+    def _build_for_call(self, shapes: CallShapes) -> None:
         if is_sizing():  # a working copy, on shapes: `fx.autosize` builds the layer itself afterwards
             vars(self)[_SEEN] = shapes
             self._build_with(shapes)
@@ -218,7 +210,8 @@ class Layer(fluxion.Layer):
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
-        variable = Variable(initializers.get(initializer), shape, dtype, trainable, name)
+        _spend(self.name, shape)
+        variable = Variable(initializers.get(initializer), shape, dtype, trainable=trainable, name=name)
         variable.path = f"{self.name}/{variable.name}"
         variable.regularizer = None if regularizer is None else regularizers.get(regularizer)
         return variable
@@ -249,11 +242,11 @@ class Layer(fluxion.Layer):
     def _own_variables(self) -> list[Any]:
         """The variables that this layer holds itself, trainable ones first."""
         found: dict[Any, None] = {}
-        for alias in self.aliases if self.built else ():
-            if alias.exists(self):
-                found[View(self, alias)] = None
-        for value in vars(self).values():
+        for name, value in vars(self).items():
             found |= dict.fromkeys(_parts(value, Box))
+            for inner in _parts(value, fluxion.Layer):
+                if not isinstance(inner, Layer):
+                    found |= dict.fromkeys(views(inner, name, self.name))
         return sorted(found, key=lambda v: not v.trainable)
 
     def _inner_layers(self) -> list[Layer]:
@@ -438,6 +431,27 @@ _added: weakref.WeakKeyDictionary[Layer, tuple[Any, list[Any]]] = weakref.WeakKe
 _masks: dict[int, tuple[Any, Any]] = {}  # by the id of an array: a weak reference to it, and its mask
 
 
+_budget: ContextVar[list[float] | None] = ContextVar("fluxion_keras_weight_budget", default=None)
+
+
+@contextlib.contextmanager
+def weight_budget(size: float) -> Iterator[None]:
+    """Inside, layers may make `size` numbers of weights in all: no more than the file has that they are read from."""
+    token = _budget.set([size])
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def _spend(name: str, shape: Sequence[int]) -> None:
+    budget = _budget.get()
+    if budget is not None:
+        budget[0] -= math.prod(shape)
+        if budget[0] < 0:
+            raise FileFormatError(f"layer {name}: expected a weight that the file has, got one of shape {tuple(shape)}")
+
+
 @contextlib.contextmanager
 def own_seeds() -> Iterator[None]:
     """Inside, random layers draw from their own seed generators, whose state is part of `variables`."""
@@ -446,6 +460,11 @@ def own_seeds() -> Iterator[None]:
         yield
     finally:
         _own_seeds.reset(token)
+
+
+def has_own_seeds() -> bool:
+    """Whether the call happens inside `own_seeds`."""
+    return _own_seeds.get()
 
 
 def set_mask(array: Any, mask: Any) -> None:
@@ -517,10 +536,14 @@ class CallSpec:
                 kwargs[target] = mask
 
 
-@functools.cache
-def call_spec(cls: type) -> CallSpec:
+_specs: dict[Any, CallSpec] = {}
+
+
+def call_spec(cls: Any) -> CallSpec:
     """What `call` of a class of layers takes."""
-    return CallSpec(cls)
+    if cls not in _specs:
+        _specs[cls] = CallSpec(cls)
+    return _specs[cls]
 
 
 def _is_tensor_like(value: Any) -> bool:

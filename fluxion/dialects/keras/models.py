@@ -418,6 +418,32 @@ def _fitted(name: str, tensor: KerasTensor, array: Any) -> Any:
     return x
 
 
+def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, safe_mode: bool = True) -> Model:
+    """As `keras.saving.load_model`."""
+    from fluxion.dialects.keras import saving
+
+    return saving.load_model(filepath, custom_objects, compile, safe_mode)
+
+
+def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
+    """As `model.save`."""
+    model.save(filepath, overwrite)
+
+
+def clone_model(model: Model, input_tensors: Any = None, clone_function: Any = None) -> Model:
+    """As `keras.saving.clone_model`."""
+    from fluxion.dialects.keras import saving
+
+    return saving.clone_model(model, input_tensors, clone_function)
+
+
+def model_from_json(json_string: str, custom_objects: Any = None) -> Model:
+    """As `keras.saving.model_from_json`."""
+    from fluxion.dialects.keras import saving
+
+    return saving.model_from_json(json_string, custom_objects)
+
+
 def stateless_call(layer: Layer, trainable: Any, others: Any, *args: Any, **kwargs: Any) -> Any:
     """`layer.stateless_call`: a call of a copy that holds the given arrays."""
     return_losses = kwargs.pop("return_losses", False)

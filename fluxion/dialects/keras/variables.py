@@ -1,8 +1,7 @@
 """Variables: boxes with an array that training changes, or that a layer changes itself.
 
 A `Variable` holds its array, and the engine walks to it: a trainable one is a parameter, another is a buffer. The
-arrays of a Fluxion layer inside a Keras layer are seen through views: `Alias`, written in the class, says under which
-name and in which layout. There is no second copy of an array.
+arrays of a Fluxion layer inside a Keras layer are seen through views; there is no second copy of an array.
 """
 
 from __future__ import annotations
@@ -14,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.errors import ArgumentError, ShapeError, StateError
-from fluxion.tree.graph import is_array
+from fluxion.errors import ArgumentError, ShapeError
+from fluxion.tree.graph import BUFFER, PARAMETER, LeafRef, is_array
+from fluxion.tree.protocol import Kind, Step
+from fluxion.tree.walk import scan
 
 
 class Box:
@@ -139,7 +140,9 @@ class Variable(Box):
 
     trainable: ClassVar[bool] = True  # type: ignore[misc]
 
-    def __new__(cls, *args: Any, trainable: bool = True, **kwargs: Any) -> Variable:
+    def __new__(
+        cls, initializer: Any, shape: Any = None, dtype: Any = None, trainable: bool = True, name: Any = None
+    ) -> Variable:
         return object.__new__(cls if trainable or cls is not Variable else StateVariable)
 
     def __init__(
@@ -182,116 +185,52 @@ class StateVariable(Variable):
     trainable: ClassVar[bool] = False  # type: ignore[misc]
 
 
-class Alias:
-    """Written in the class of a layer: `kernel = Alias("inner.weight")` is a variable that lives in an inner layer.
-
-    Arguments:
-      *paths: where the array is: attributes and, as numbers, items: `"inner.cells.0.weight"`. Several arrays make one
-        variable by `to_keras(*arrays)`, and `from_keras(variable)` gives them back as a tuple.
-      to_keras, from_keras: conversions where the layouts differ, each the other's inverse.
-      trainable: False for a layer's state.
-      within: where Keras' weight files keep it below the layer, such as `"cell"` for `lstm/cell/vars/0`.
-
-    Read before the layer is built it is an AttributeError; it is None where the inner array is None (no bias).
-    """
-
-    def __init__(
-        self,
-        *paths: str,
-        to_keras: Callable[..., Any] | None = None,
-        from_keras: Callable[[Any], Any] | None = None,
-        trainable: bool = True,
-        within: str = "",
-    ) -> None:
-        self.places = [path.split(".") for path in paths]
-        self.to_keras = to_keras
-        self.from_keras = from_keras
-        self.trainable = trainable
-        self.within = within
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Any, owner: type | None = None) -> Any:
-        if layer is None:
-            return self
-        if not layer.built:
-            raise AttributeError(f"{layer.name} has no {self.name} yet: it is not built. Call it or its build first.")
-        return View(layer, self) if self.exists(layer) else None
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        raise StateError(f"{layer.name}.{self.name} is a variable of the layer. Use {self.name}.assign(value).")
-
-    def exists(self, layer: Any) -> bool:
-        """Whether the layer has it: no, where an inner layer is missing or its array is None."""
-        return all(_reach(layer, place) is not None for place in self.places)
-
-    def read(self, layer: Any) -> Any:
-        arrays = [_reach(layer, place) for place in self.places]
-        return self.to_keras(*arrays) if self.to_keras else arrays[0]
-
-    def write(self, layer: Any, value: Any) -> None:
-        parts = self.from_keras(value) if self.from_keras else value
-        for place, part in zip(self.places, parts if len(self.places) > 1 else (parts,), strict=True):
-            owner, last = _reach(layer, place[:-1]), place[-1]
-            if last.isdigit():
-                owner[int(last)] = part
-            else:
-                setattr(owner, last, part)
-
-
-def _reach(obj: Any, place: list[str]) -> Any:
-    for step in place:
-        if obj is None:
-            return None
-        obj = obj[int(step)] if step.isdigit() else getattr(obj, step, None)
-    return obj
-
-
 class View(Box):
-    """A layer's variable that lives in its inner Fluxion layer; made by `Alias`."""
+    """An array of a Fluxion layer inside a Keras layer, as a variable."""
 
-    __slots__ = ("alias", "layer")
+    __slots__ = ("kind", "name", "owner", "path", "step", "trainable")
 
-    def __init__(self, layer: Any, alias: Alias) -> None:
-        self.layer = layer
-        self.alias = alias
+    regularizer: Any = None
+
+    def __init__(self, owner: Any, kind: Kind, step: Step, name: str, path: str, trainable: bool) -> None:
+        self.owner = owner
+        self.kind = kind
+        self.step = step
+        self.name = name
+        self.path = path
+        self.trainable = trainable
 
     @property
-    def value(self) -> Any:  # type: ignore[override]
-        return self.alias.read(self.layer)
+    def value(self) -> Any:
+        return getattr(self.owner, self.step[1]) if self.step[0] == "attr" else self.owner[self.step[1]]
 
     @value.setter
     def value(self, new: Any) -> None:
-        self.alias.write(self.layer, new)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return self.alias.name
-
-    @property
-    def path(self) -> str:  # type: ignore[override]
-        return f"{self.layer.name}/{self.alias.name}"
-
-    @property
-    def trainable(self) -> bool:  # type: ignore[override]
-        return self.alias.trainable
-
-    @property
-    def regularizer(self) -> Any:
-        return getattr(self.layer, f"{self.alias.name}_regularizer", None)
+        self.kind.write(self.owner, self.step, new)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, View) and other.layer is self.layer and other.alias is self.alias
+        return isinstance(other, View) and other.owner is self.owner and other.step == self.step
 
     def __hash__(self) -> int:
-        return hash((id(self.layer), id(self.alias)))
+        return hash((id(self.owner), self.step))
+
+
+def views(layer: Any, name: str, path: str) -> list[View]:
+    """The parameters and buffers of a Fluxion layer, each once; `name` and `path` are what theirs begin with."""
+    graph = scan(layer)
+    found: dict[int, View] = {}
+    for node in graph.nodes:
+        for step, ref in node.children:
+            if isinstance(ref, LeafRef) and graph.roles[ref.index] in (PARAMETER, BUFFER) and node.kind.mutable:
+                inner = f"{name}.{graph.paths[ref.index]}"
+                trainable = graph.roles[ref.index] == PARAMETER
+                found.setdefault(ref.index, View(node.original, node.kind, step, inner, f"{path}/{inner}", trainable))
+    return list(found.values())
 
 
 def _rebuild_variable(cls: type) -> Callable[..., Any]:
     def rebuild(aux: Any, children: Any) -> Any:
-        box = object.__new__(cls)
+        box: Any = object.__new__(cls)
         (box.value,) = children
         box.name, box.path, box.regularizer = aux
         return box
@@ -303,6 +242,3 @@ for _cls in (Variable, StateVariable):
     jax.tree_util.register_pytree_node(
         _cls, lambda box: ((box.value,), (box.name, box.path, box.regularizer)), _rebuild_variable(_cls)
     )
-jax.tree_util.register_pytree_node(
-    View, lambda view: ((view.layer,), view.alias), lambda alias, children: View(children[0], alias)
-)

@@ -62,11 +62,7 @@ def places(model: Layer) -> list[Place]:
         if id(layer) in visited:
             return
         visited.add(id(layer))
-        by_path: dict[str, list[Any]] = {path: []}
-        for variable in layer._own_variables():
-            within = getattr(getattr(variable, "alias", None), "within", "")
-            by_path.setdefault(joined(path, within), []).append(variable)
-        found.extend(Place(place, layer.name, variables) for place, variables in by_path.items())
+        found.append(Place(path, layer.name, layer._own_variables()))
         for attribute, value in _attributes(layer):
             if isinstance(value, Layer):
                 visit(value, joined(path, attribute))
@@ -276,7 +272,7 @@ def _dataset(group: Any, name: str) -> Any:
 
 def _legacy_pairs(model: Model, file: Any) -> tuple[list[tuple[Any, Any]], list[str]]:
     """As `_pairs`, for the format of Keras 2, which goes by the order of the layers."""
-    root = file["model_weights"] if "model_weights" in file else file
+    root = file.get("model_weights", file)
     saved = []
     for name in _names(root, "layer_names"):
         datasets = [_deep(root[name], weight) for weight in _names(root[name], "weight_names")]
@@ -297,7 +293,7 @@ def _legacy_pairs(model: Model, file: Any) -> tuple[list[tuple[Any, Any]], list[
             pairs += zip(variables, datasets, strict=True)
     own = [variable for variable in model._own_variables() if model.graph is None]
     if own:
-        top = root["top_level_model_weights"] if "top_level_model_weights" in root else None
+        top = root.get("top_level_model_weights")
         datasets = [] if top is None else [_deep(top, weight) for weight in _names(top, "weight_names")]
         fault = _compare(f"{model.name} itself", own, datasets)
         if fault:

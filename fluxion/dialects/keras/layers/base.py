@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fluxion.dialects.keras import activations, initializers, regularizers
 from fluxion.dialects.keras.configured import Configured, serialize
-from fluxion.dialects.keras.layer import Layer
+from fluxion.dialects.keras.layer import Layer, has_own_seeds
 from fluxion.errors import ArgumentError, ShapeError, nearest
 from fluxion.layers.inputs import as_array
 from fluxion.transform.randomness import next_key
@@ -179,16 +179,18 @@ def pairs(name: str, what: str, given: Any, dims: int) -> tuple[tuple[int, int],
 
 
 class Seeded(BuiltIn):
-    """A layer that draws: from the stream of the step, or, with a `seed`, from a generator of its own."""
+    """A layer that draws: from the stream of the step, or, with a `seed`, from a generator of its own.
+
+    In `stateless_call` every one draws from its generator.
+    """
 
     seed: int | None
 
     def seeded(self, seed: int | None) -> None:
-        self.keep(seed=seed)
-        if seed is not None:
-            from fluxion.dialects.keras.random import SeedGenerator
+        from fluxion.dialects.keras.random import SeedGenerator
 
-            self.seed_generator = SeedGenerator(seed)
+        self.keep(seed=seed)
+        self.seed_generator = SeedGenerator(seed)
 
     def key(self) -> Any:
-        return next_key() if self.seed is None else self.seed_generator.next_key()
+        return self.seed_generator.next_key() if self.seed is not None or has_own_seeds() else next_key()
