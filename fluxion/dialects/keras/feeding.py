@@ -116,19 +116,14 @@ class Steps:
         return self.steps
 
     def __iter__(self) -> Iterator[Any]:
-        done = 0
-        while done < self.steps:
-            if self.going is None:
-                self.going, begun = iter(self.source), done
-            batch = next(self.going, None)
-            if batch is not None:
-                done += 1
-                yield batch
-                continue
-            self.going = None
-            if begun == done:  # an iterator that is exhausted
+        for _ in range(self.steps):
+            batch = None if self.going is None else next(self.going, None)
+            if batch is None:
+                self.going = iter(self.source)
+                batch = next(self.going, None)
+            if batch is None:  # an iterator that is exhausted
                 return
-            begun = done
+            yield batch
 
 
 class Peeked:

@@ -351,12 +351,12 @@ class Trainer:
         return scores
 
     def _in_order(self, scores: Mapping[str, float]) -> Any:
-        """The loss, the losses of several outputs, the metrics, as Keras lists them."""
+        """The loss, the losses of several outputs, then the metrics: as given, for several outputs sorted by name."""
         spec = self._trained("evaluate").spec
-        named = [] if spec is None else list(spec.named_metrics or {})
-        names = [*(n for n in ("loss",) if n in scores), *(n for n in named if n in scores)]
-        rest = [n for n in scores if n not in names]
-        values = [scores[n] for n in [*names, *rest]]
+        named = {} if spec is None else spec.named_metrics or {}
+        several = [f"{name}_loss" for name in output_names(self) or [] if f"{name}_loss" in scores]
+        names = [n for n in ["loss", *(several or named)] if n in scores]
+        values = [scores[n] for n in [*names, *(n for n in scores if n not in names)]]
         return values[0] if len(values) == 1 else values
 
     @user_frames
@@ -452,8 +452,9 @@ def feed_validation(data: Any, batch_size: int | None, steps: int | None) -> Ite
 
 
 def output_names(model: Any) -> list[str] | None:
-    """The names of a functional model's outputs."""
-    return getattr(model, "output_names", None)
+    """The names of a functional model's outputs: those of the layers that give them."""
+    graph = getattr(model, "graph", None)
+    return None if graph is None else [tensor.node.operation.name for tensor in graph.output_tensors]
 
 
 def _due(freq: Any) -> Callable[[int], bool]:
