@@ -133,12 +133,17 @@ class Scoring:
             if before is not None:  # fetched one batch late, so that this one is computed meanwhile
                 self.fetch(before)
 
+    def so_far(self) -> dict[str, float]:
+        """The numbers over the batches that are known by now."""
+        return {} if self.running is None else self.running.numbers()
+
     def numbers(self) -> dict[str, float]:
+        """The numbers over all batches."""
         if self.pending is not None:
             with gradient_mode(False):
                 self.fetch(self.pending)
             self.pending = None
-        return {} if self.running is None else self.running.numbers()
+        return self.so_far()
 
     def fetch(self, pending: Pending) -> None:
         columns, row = pending.fetched()

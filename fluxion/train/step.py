@@ -24,7 +24,7 @@ from fluxion.ops.checks import checking, strict_checking
 from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
-from fluxion.train.columns import Column, checked, columns_of, packed, split_loss
+from fluxion.train.columns import Column, by_epoch, checked, columns_of, packed, split_loss
 from fluxion.train.steps import Block, Loop, feed, loop_for, outline
 from fluxion.transform import threefry
 from fluxion.transform.compile import ProgramCache, awaited, shapes_of
@@ -355,6 +355,11 @@ class Training:
             self.program.compiled.eval_shape(*args)
         assert self.program.columns is not None
         return self.program.columns
+
+    def numbers(self, batch: Any) -> dict[str, float]:
+        """The loss and the named numbers over the completed steps, each on a batch of the length of `batch`."""
+        rows = self.values()
+        return by_epoch(self.columns(batch), rows[None], [1] * len(rows))[0]
 
     def last_loss(self) -> float | None:
         """The loss of the last step that is known to be complete."""
