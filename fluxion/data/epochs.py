@@ -73,9 +73,17 @@ class Epochs:
 
     def stopped(self, first: int, done: int) -> None:
         """Put the loader where a run from its epoch `first` that was left after `done` batches leaves it."""
-        if can_seek(self.data):
+        if can_seek(self.data) and self.sized:
             begun = done // len(self.data) + 1
             self.data.epoch = first + (begun if self.count is None else min(begun, self.count))
+
+    @property
+    def sized(self) -> bool:
+        """Whether the number of batches in a pass is known."""
+        try:
+            return len(self.data) >= 0
+        except TypeError:
+            return False
 
     @property
     def first(self) -> int:

@@ -394,6 +394,31 @@ def test_params_must_be_reached_and_be_parameters():
         sgd(lambda: w**2, [()], params=[])
 
 
+def test_arrays_of_layers_cannot_be_listed():
+    net = fx.Dense(2, 2)
+    with pytest.raises(fx.ArgumentError, match=r"got weight, an array of a layer\. Give the layer"):
+        sgd(lambda x: net(x).sum(), [fx.ones(1, 2)], params=knet.params(net))
+
+
+def test_data_of_unknown_length_are_taken_as_they_come():
+    def numbers():
+        yield from np.arange(12, dtype=np.float32)
+
+    class Endless:
+        def __iter__(self):
+            return itertools.count(0.0)
+
+    w = Param(0.0)
+    streamed = sgd(lambda x: ((w - x) ** 2).mean(), fx.DataLoader(numbers(), batch_size=3), lr=0.0)
+    assert [next(streamed), *streamed.run()] == pytest.approx([5 / 3, 50 / 3, 149 / 3, 302 / 3])
+    counting = sgd(lambda x: (w - x) ** 2, Endless(), lr=0.0)
+    assert list(itertools.islice(counting, 3)) == [0.0, 1.0, 4.0]
+    assert repr(counting) == "sgd(<lambda>, ...)  # 3 of unknown steps"
+    assert repr(sgd(lambda x: w, repeat([1.0], 7))).endswith("# 0 of 7 steps")
+    once = sgd(lambda x: (w - x) ** 2, repeat(iter([1.0, 2.0, 3.0]), 1), lr=0.0)
+    assert [next(once), *once.run()] == [1.0, 4.0, 9.0]
+
+
 def test_data_and_loss_are_checked():
     w = Param(1.0)
     with pytest.raises(fx.ArgumentError, match=r"adam: expected an iterable of batches, got int\. Write \[batch\]"):

@@ -106,6 +106,11 @@ def trained(function: Any, params: Any, caller: str) -> dict[str, Any]:
     reached = {id(node.original): node.path for node in graph.nodes}
     chosen: dict[str, Any] = {}
     for owner in _flat(params):
+        if isinstance(owner, ArrayParam):
+            raise ArgumentError(
+                f"{caller}: expected params to list Params and layers, got {owner.path}, an array of a layer. Give the "
+                "layer, and keep the rest as it is with fx.freeze(training.opt, selector)."
+            )
         if not getattr(type(owner), "__fluxion_node__", False) or not _has_parameters(owner):
             raise ArgumentError(f"{caller}: expected params to list Params and layers, got {compact(owner)}.")
         if id(owner) not in reached:

@@ -68,6 +68,10 @@ class Minimize:
     def __len__(self) -> int:
         return len(self.data)
 
+    def __repr__(self) -> str:
+        known = isinstance(self.data, Epochs) and self.data.sized and self.data.count is not None
+        return f"{self.caller}({compact(self.loss)}, ...)  # {self.done} of {len(self) if known else 'unknown'} steps"
+
     @user_frames
     def __next__(self) -> float:
         if self.batches is None:
@@ -124,7 +128,7 @@ class Minimize:
     @property
     def seeks(self) -> bool:
         """Whether the data can begin at any batch, so that the place to go on from is known by its number."""
-        return isinstance(self.data, Epochs) and not isinstance(self.data.data, Iterator)
+        return isinstance(self.data, Epochs) and not isinstance(self.data.data, Iterator) and self.data.sized
 
     def rest(self) -> Iterator[Any]:
         """The batches that are left, one by one."""
