@@ -26,12 +26,12 @@ def folder(name: str) -> Path:
 
 
 def same_weights(model: Any) -> None:
-    """Give a model weights that follow from their shapes alone; those that are all equal (zeros, ones) stay."""
+    """Give a model weights that follow from their shapes alone; vectors and equal numbers (zeros, ones) stay."""
     rng = np.random.default_rng(0)
     new = []
     for array in model.get_weights():
         size = np.sqrt(6 / max(1, sum(array.shape[-2:]) * np.prod(array.shape[:-2])))
-        constant = array.size and np.all(array == array.flat[0])
+        constant = array.ndim < 2 or (array.size > 1 and np.all(array == array.flat[0]))
         new.append(array if constant else rng.uniform(-size, size, array.shape).astype(array.dtype))
     model.set_weights(new)
 
