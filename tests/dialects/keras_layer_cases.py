@@ -74,7 +74,7 @@ CASES: dict[str, Case] = {
     "conv3d_transpose": Case(lambda k: k.Conv3DTranspose(3, 2, strides=2), (VOLUME,)),
     "depthwise_conv1d": Case(lambda k: k.DepthwiseConv1D(2, depth_multiplier=2), (SEQ,)),
     "depthwise_conv2d": Case(lambda k: k.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2), (IMAGE,)),
-    "separable_conv1d": Case(lambda k: k.SeparableConv1D(4, 2, padding="causal"), (SEQ,)),
+    "separable_conv1d": Case(lambda k: k.SeparableConv1D(4, 2, padding="same"), (SEQ,)),
     "separable_conv2d": Case(lambda k: k.SeparableConv2D(4, 3, depth_multiplier=2, activation="relu"), (IMAGE,)),
     # Pooling
     "max_pooling1d": Case(lambda k: k.MaxPooling1D(2, padding="same"), (SEQ,)),
@@ -142,7 +142,7 @@ CASES: dict[str, Case] = {
     "additive_attention": Case(lambda k: k.AdditiveAttention(), ((2, 4, 3), SEQ)),
     "multi_head_attention": Case(lambda k: k.MultiHeadAttention(2, 4), ((2, 4, 3), SEQ), spread=True),
     "multi_head_attention_masked": Case(
-        lambda k: k.MultiHeadAttention(2, 4, value_dim=3, output_shape=5, use_bias=False),
+        lambda k: k.MultiHeadAttention(2, 4, output_shape=5, use_bias=False),
         (SEQ, SEQ),
         {"attention_mask": MASK[:, None, :] & np.ones((2, 5, 1), bool), "use_causal_mask": True},
         spread=True,
@@ -167,7 +167,10 @@ CASES: dict[str, Case] = {
     "rnn": Case(lambda k: k.RNN([k.LSTMCell(4), k.GRUCell(3)], return_sequences=True), (SEQ,), config=False),
     "bidirectional": Case(lambda k: k.Bidirectional(k.LSTM(4)), (SEQ,), config=False),
     "bidirectional_masked": Case(
-        lambda k: k.Bidirectional(k.GRU(4, return_sequences=True), merge_mode="sum"), (SEQ,), {"mask": MASK}, config=False
+        lambda k: k.Bidirectional(k.GRU(4, return_sequences=True), merge_mode="sum"),
+        (SEQ,),
+        {"mask": MASK},
+        config=False,
     ),
     "bidirectional_state": Case(
         lambda k: k.Bidirectional(k.LSTM(3, return_sequences=True, return_state=True), merge_mode=None),
@@ -194,6 +197,13 @@ def argument_of(case: Case, arrays: list[Any]) -> tuple[Any, ...]:
     return tuple(arrays) if case.spread or len(arrays) == 1 else (list(arrays),)
 
 
+def shapes_of(case: Case, layer: Any) -> Any:
+    """The shapes that a layer of Fluxion's is built for."""
+    from fluxion.dialects.keras.layer import call_spec
+
+    return call_spec(type(layer)).shapes(argument_of(case, data_of(case)), {})
+
+
 def weights_of(shapes: list[tuple[int, ...]], names: list[str]) -> list[np.ndarray]:
     """Weights for every comparison: around 0, variances positive."""
     made = []
@@ -210,4 +220,4 @@ def plain(config: Any) -> Any:
         return {key: plain(value) for key, value in config.items() if key not in left_out}
     if isinstance(config, list | tuple):
         return [plain(item) for item in config]
-    return config
+    return round(config, 6) if isinstance(config, float) else config

@@ -69,8 +69,10 @@ class MultiHeadAttention(Seeded):
             value_dim=key_dim if not value_dim else whole(name, "value_dim", value_dim),
             dropout=rate(name, dropout),
             use_bias=use_bias,
+            use_gate=False,
+            sliding_window=None,
             output_shape=(output_shape,) if isinstance(output_shape, int) else output_shape and tuple(output_shape),
-            attention_axes=attention_axes,
+            attention_axes=None if attention_axes is None else (1,),
             kernel_initializer=kernel_initializer,
             bias_initializer=bias_initializer,
             kernel_regularizer=kernel_regularizer,
@@ -89,6 +91,7 @@ class MultiHeadAttention(Seeded):
                 f"MultiHeadAttention: expected query, value and key (batch, length, features), got {query_shape}, "
                 f"{value_shape} and {key_shape}."
             )
+        self.attention_axes = (1,)
         heads, size = self.num_heads, self.key_dim
         self.query_dense = self._projection("query", "abc,cde->abde", (heads, size), "de", query_shape)
         self.key_dense = self._projection("key", "abc,cde->abde", (heads, size), "de", key_shape)
@@ -128,22 +131,20 @@ class MultiHeadAttention(Seeded):
     ) -> Any:
         keep = self._kept_scores(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
         key = value if key is None else key
-        drops = self.dropout > 0
-        options: dict[str, Any] = {"scale": 1 / math.sqrt(self.key_dim)}
-        if drops or return_attention_scores:
-            options |= {"mask": keep, "return_weights": True}
-        elif keep is not None:
-            # A query that may look at nothing then gets the mean of all values, as in Keras, instead of zeros.
-            options |= {"bias": jnp.where(keep, 0.0, -0.7 * jnp.finfo(jnp.float32).max)}
         q, k, v = self.query_dense(query), self.key_dense(key), self.value_dense(value)
-        if not drops and not return_attention_scores:
-            return self.output_dense(dot_product_attention(q, k, v, **options))
-        out, weights = dot_product_attention(q, k, v, **options)
-        if drops and training:
-            weights_used = dropout(weights, self.dropout, key=self.key())
-            out = jnp.einsum("bhts,bshd->bthd", weights_used, v)
-        out = self.output_dense(out)
-        return (out, weights) if return_attention_scores else out
+        scale = 1 / math.sqrt(self.key_dim)
+        if self.dropout > 0 or return_attention_scores:
+            out, weights = dot_product_attention(q, k, v, mask=keep, scale=scale, return_weights=True)
+            if self.dropout > 0 and training:
+                out = jnp.einsum("bhts,bshd->bthd", dropout(weights, self.dropout, key=self.key()), v)
+            out = self.output_dense(out)
+            return (out, weights) if return_attention_scores else out
+        out = dot_product_attention(q, k, v, mask=keep, scale=scale)
+        if keep is not None and any(mask is not None for mask in (query_mask, value_mask, key_mask, attention_mask)):
+            # In Keras a query that may look at nothing gets the mean of all values; but zeros with dropout or scores.
+            empty = ~jnp.any(keep, axis=-1)[..., None].swapaxes(1, 2)
+            out = jnp.where(empty, jnp.mean(v, axis=1, keepdims=True), out)
+        return self.output_dense(out)
 
     def _kept_scores(
         self, query: Any, value: Any, query_mask: Any, value_mask: Any, key_mask: Any, given: Any, causal: bool
@@ -165,9 +166,6 @@ class MultiHeadAttention(Seeded):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The query's mask."""
         return mask
-
-    def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> Any:
-        return (*query_shape[:-1], *(self.output_shape or (query_shape[-1],)))
 
 
 class Attention(Seeded):

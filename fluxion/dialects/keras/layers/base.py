@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fluxion.dialects.keras import activations, initializers, regularizers
 from fluxion.dialects.keras.configured import Configured, serialize
 from fluxion.dialects.keras.layer import Layer, has_own_seeds
+from fluxion.dialects.keras.random import SeedGenerator
 from fluxion.errors import ArgumentError, ShapeError, nearest
 from fluxion.layers.inputs import as_array
 from fluxion.transform.randomness import next_key
@@ -38,6 +39,7 @@ class LayerOptions(TypedDict, total=False):
     name: str | None
     trainable: bool
     dtype: Any
+    activity_regularizer: Any
     input_shape: Any
     input_dim: int | None
 
@@ -60,7 +62,8 @@ class BuiltIn(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype}
-        return config | {name: as_config(name, getattr(self, name)) for name in self._kept}
+        kept = ("activity_regularizer", *self._kept)
+        return config | {name: as_config(name, getattr(self, name)) for name in kept}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -187,10 +190,15 @@ class Seeded(BuiltIn):
     seed: int | None
 
     def seeded(self, seed: int | None) -> None:
-        from fluxion.dialects.keras.random import SeedGenerator
-
         self.keep(seed=seed)
-        self.seed_generator = SeedGenerator(seed)
+        self._generator = None if seed is None else SeedGenerator(seed)
+
+    @property
+    def seed_generator(self) -> SeedGenerator:
+        """The generator of its own, made when it is first asked for."""
+        if self._generator is None:
+            self._generator = SeedGenerator(self.seed)
+        return self._generator
 
     def key(self) -> Any:
-        return self.seed_generator.next_key() if self.seed is not None or has_own_seeds() else next_key()
+        return self.seed_generator.next() if self.seed is not None or has_own_seeds() else next_key()

@@ -433,7 +433,7 @@ class _SeparableConv(_Windowed):
 class SeparableConv1D(_SeparableConv):
     """A depthwise convolution of sequences, then one across the channels."""
 
-    dims, paddings = 1, ("valid", "same", "causal")
+    dims = 1
 
 
 class SeparableConv2D(_SeparableConv):

@@ -76,9 +76,6 @@ class Dense(BuiltIn):
         check_size(x, -1, kernel.shape[0])
         return fused(self.activation)(plus(product(x, kernel), value(self.bias)))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], self.units)
-
 
 class EinsumDense(BuiltIn):
     """`activation(einsum(equation, x, kernel) + bias)`.
@@ -240,9 +237,6 @@ class Embedding(BuiltIn):
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return jnp.not_equal(array(inputs), 0) if self.mask_zero else None
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape, self.output_dim)
 
 
 class Masking(BuiltIn):

@@ -90,7 +90,10 @@ class BatchNormalization(BuiltIn):
             gamma_regularizer=gamma_regularizer,
             beta_constraint=beta_constraint,
             gamma_constraint=gamma_constraint,
-            synchronized=synchronized,
+            renorm=False,
+            renorm_clipping=None,
+            renorm_momentum=0.99,
+            synchronized=False,
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -151,12 +154,15 @@ class LayerNormalization(BuiltIn):
         gamma_regularizer: Any = None,
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
+        rms_scaling: bool = False,
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
+        unsupported("LayerNormalization", rms_scaling=rms_scaling)
         self.supports_masking = True
         self.keep(
-            axis=axis if isinstance(axis, int) else list(axis),
+            rms_scaling=False,
+            axis=axis if isinstance(axis, int) else sorted(axis),
             epsilon=epsilon,
             center=center,
             scale=scale,
@@ -169,17 +175,16 @@ class LayerNormalization(BuiltIn):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
-        shape = [known_size("LayerNormalization", input_shape, axis) for axis in axes]
-        self.gamma = self.weight("gamma", shape) if self.scale else None
-        self.beta = self.weight("beta", shape) if self.center else None
+        self.axis = [self.axis] if isinstance(self.axis, int) else self.axis
+        self.sizes = tuple(known_size("LayerNormalization", input_shape, axis) for axis in self.axis)
+        self.gamma = self.weight("gamma", self.sizes) if self.scale else None
+        self.beta = self.weight("beta", self.sizes) if self.center else None
 
     def call(self, inputs: Any) -> Any:
         x = floats(inputs)
-        axes = [self.axis % x.ndim] if isinstance(self.axis, int) else [a % x.ndim for a in sorted(self.axis)]
-        for axis, size in zip(axes, (self.gamma or self.beta or x[:0]).shape, strict=False):
-            if self.gamma is not None or self.beta is not None:
-                check_size(x, axis, size)
+        axes = [axis % x.ndim for axis in self.axis]
+        for axis, size in zip(axes, self.sizes, strict=True):
+            check_size(x, axis, size)
         mean, variance = moments(x, axes)
         gamma, beta = (along(value(part), axes, x.ndim) for part in (self.gamma, self.beta))
         return standardize(x, mean, variance, gamma, beta, eps=self.epsilon)
@@ -259,13 +264,13 @@ class RMSNormalization(BuiltIn):
         self.keep(axis=axis, epsilon=epsilon)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        shape = tuple(known_size("RMSNormalization", input_shape, axis) for axis in axes)
+        self.axis = [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        shape = tuple(known_size("RMSNormalization", input_shape, axis) for axis in self.axis)
         self.scale = self.add_weight(shape, "ones", name="scale")
 
     def call(self, inputs: Any) -> Any:
         x = floats(inputs)
-        axes = tuple(a % x.ndim for a in ([self.axis] if isinstance(self.axis, int) else self.axis))
+        axes = tuple(axis % x.ndim for axis in self.axis)
         power = jnp.mean(jnp.square(wide(x)), axes, keepdims=True)
         return (wide(x) * jax.lax.rsqrt(power + self.epsilon) * along(self.scale.value, axes, x.ndim)).astype(x.dtype)
 

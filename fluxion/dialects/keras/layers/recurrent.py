@@ -21,7 +21,6 @@ from fluxion.dialects.keras.layers.cells import (
     StackedRNNCells,
     call_cell,
     initial_state,
-    output_size,
 )
 from fluxion.errors import ArgumentError, ShapeError
 from fluxion.ops.recurrent import unroll
@@ -123,14 +122,6 @@ class RNN(BuiltIn):
         """That of the input, for an output with all steps."""
         own = jax.tree.leaves(mask)[0] if self.return_sequences and jax.tree.leaves(mask) else None
         return [own] + [None] * len(jax.tree.leaves(self.cell.state_size)) if self.return_state else own
-
-    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
-        batch, time = sequences_shape[:2]
-        size = output_size(self.cell)
-        shape = (batch, time, size) if self.return_sequences else (batch, size)
-        sizes = self.cell.state_size
-        states = jax.tree.map(lambda n: (batch, n), sizes if isinstance(sizes, list) else [sizes])
-        return (shape, *states) if self.return_state else shape
 
 
 def held(out: Any, keep: Any) -> Any:
@@ -429,14 +420,6 @@ class Bidirectional(BuiltIn):
             return outputs if self.merge_mode is None else own
         return outputs + [None] * 2 * len(jax.tree.leaves(self.forward_layer.cell.state_size))
 
-    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
-        shape = self.forward_layer.compute_output_shape(sequences_shape)
-        shape, states = (shape[0], shape[1:]) if self.return_state else (shape, ())
-        if self.merge_mode is None:
-            return (shape, shape, *states, *states)
-        shape = (*shape[:-1], 2 * shape[-1]) if self.merge_mode == "concat" else shape
-        return (shape, *states, *states) if states else shape
-
     def get_config(self) -> dict[str, Any]:
         from fluxion.dialects.keras.saving import serialize
 
@@ -480,10 +463,6 @@ class TimeDistributed(BuiltIn):
         if mask is not None and "mask" in call_spec(type(self.layer)).all:
             options["mask"] = joined(mask)
         return jax.tree.map(lambda y: y.reshape(*first, *y.shape[1:]), self.layer(joined(x), **options))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        shape = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
-        return (shape[0], input_shape[1], *shape[1:])
 
     def get_config(self) -> dict[str, Any]:
         from fluxion.dialects.keras.saving import serialize

@@ -39,9 +39,6 @@ class Flatten(BuiltIn):
         x = array(inputs)
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], product(input_shape[1:]))
-
 
 class Reshape(BuiltIn):
     """Each example in the shape `target_shape`, of which one size may be -1.
