@@ -167,7 +167,10 @@ CASES: dict[str, Case] = {
     "rnn": Case(lambda k: k.RNN([k.LSTMCell(4), k.GRUCell(3)], return_sequences=True), (SEQ,), config=False),
     "bidirectional": Case(lambda k: k.Bidirectional(k.LSTM(4)), (SEQ,), config=False),
     "bidirectional_masked": Case(
-        lambda k: k.Bidirectional(k.GRU(4, return_sequences=True), merge_mode="sum"), (SEQ,), {"mask": MASK}, config=False
+        lambda k: k.Bidirectional(k.GRU(4, return_sequences=True), merge_mode="sum"),
+        (SEQ,),
+        {"mask": MASK},
+        config=False,
     ),
     "bidirectional_state": Case(
         lambda k: k.Bidirectional(k.LSTM(3, return_sequences=True, return_state=True), merge_mode=None),

@@ -207,7 +207,7 @@ def test_deep_and_large_archives_are_refused(files, tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "[" * 100_000)
         archive.writestr("model.weights.h5", b"")
-    with pytest.raises(fx.FileFormatError, match="config.json is damaged"):
+    with pytest.raises(fx.FileFormatError, match=r"config.json is damaged"):
         keras.models.load_model(path)
     deep = {"class_name": "Sequential", "module": "keras", "config": {"layers": []}}
     for _ in range(200):
@@ -222,7 +222,7 @@ def test_lambda_layers_are_refused(files, tmp_path):
         model.save(tmp_path / "model.keras")
     assert not os.listdir(tmp_path)
     path = altered(files, tmp_path, set_layer(class_name="Lambda", config={"name": "plus_one", "function": {}}))
-    with pytest.raises(fx.FileFormatError, match="altered.keras: expected no code, got the Lambda layer 'plus_one'"):
+    with pytest.raises(fx.FileFormatError, match=r"altered.keras: expected no code, got the Lambda layer 'plus_one'"):
         keras.models.load_model(path)
 
 

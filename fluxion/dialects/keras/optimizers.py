@@ -250,7 +250,8 @@ class Optimizer:
         """The arguments that make this optimizer again."""
         rate = self._rate
         if isinstance(rate, LearningRateSchedule):
-            rate = {"class_name": type(rate).__name__, "config": rate.get_config()}
+            kind = {"module": "keras.optimizers.schedules", "class_name": type(rate).__name__, "registered_name": None}
+            rate = kind | {"config": rate.get_config()}
         names = [n for n in inspect.signature(type(self)).parameters if n != "learning_rate" and hasattr(self, n)]
         return {"name": self.name, "learning_rate": rate, **{n: getattr(self, n) for n in names}}
 

@@ -108,8 +108,9 @@ def serialize(value: Any) -> Any:
     if isinstance(value, functools.partial) or not hasattr(value, "get_config"):
         return _function_name(value)
     cls = type(value)
-    module = getattr(value, "module", None) if cls.__module__.startswith("fluxion.") else None
-    return _object(module, cls, value.get_config())
+    part = cls.__module__.removeprefix("fluxion.dialects.keras.")
+    module = None if part == cls.__module__ else "keras." + {"schedules": "optimizers.schedules"}.get(part, part)
+    return _object(module, cls, serialize(value.get_config()))
 
 
 def _object(module: str | None, cls: Any, config: Any) -> dict[str, Any]:
@@ -199,7 +200,10 @@ def _value(config: Any, depth: int) -> Any:
     )
 
 
-_PLAIN_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations")
+_PLAIN_MODULES = tuple(
+    f"keras.{part}"
+    for part in ("initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optimizers")
+) + ("keras.optimizers.schedules",)
 
 
 @functools.cache
@@ -561,9 +565,43 @@ def load_model(
             model.build(_as_shapes(shape))
     weights.load_from(model, path, io.BytesIO(data))
     compiled = config.get("compile_config")
-    if compile and compiled and hasattr(model, "compile_from_config"):
-        model.compile_from_config(compiled)
+    if compile and isinstance(compiled, dict) and compiled.get("optimizer"):
+        try:
+            _compile(model, compiled)
+        except (FluxionError, TypeError) as error:
+            raise FileFormatError(
+                f"{path}: the model cannot be compiled as it was: {error} Give compile=False, and compile it afterwards."
+            ) from error
     return model
+
+
+def _compile(model: Model, config: Mapping[str, Any]) -> None:
+    """`model.compile` with what was saved."""
+    from fluxion.dialects.keras import losses, metrics, optimizers
+
+    def each(get: Callable[[Any], Any], value: Any) -> Any:
+        if isinstance(value, list):
+            return [each(get, item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "class_name" not in value:
+            return {key: each(get, item) for key, item in value.items()}
+        made = _value(value, 0)
+        return get(made) if isinstance(made, dict) else made
+
+    optimizer = dict(config["optimizer"])
+    if isinstance(optimizer.get("config"), dict):
+        options = {name: value for name, value in optimizer["config"].items() if value not in (None, False)}
+        if not optimizer["config"].get("use_ema"):
+            options.pop("ema_momentum", None)
+        optimizer["config"] = options
+    model.compile(
+        optimizer=optimizers.get(optimizer),
+        loss=each(losses.get, config.get("loss")),
+        loss_weights=config.get("loss_weights"),
+        metrics=each(metrics.get, config.get("metrics")),
+        weighted_metrics=each(metrics.get, config.get("weighted_metrics")),
+    )
 
 
 def _as_shapes(shape: Any) -> Any:
