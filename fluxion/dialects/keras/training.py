@@ -28,6 +28,7 @@ from fluxion.train.run import Run
 from fluxion.train.step import Objective, Training
 from fluxion.transform.modes import gradient_mode
 from fluxion.transform.randomness import next_seed
+from fluxion.transform.sizes import abstract_call
 
 # Methods of Keras' trainer that mean nothing here if they are overridden.
 NOT_OVERRIDDEN = ("train_step", "test_step", "predict_step", "make_train_function", "compute_metrics")
@@ -292,7 +293,7 @@ class Trainer:
             model.build_on(x)
         if compiled.spec.losses is None:
             shapes = [jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), part) for part in (x, y)]
-            y_pred = jax.eval_shape(lambda x: model(x), shapes[0])
+            y_pred = abstract_call(model, (shapes[0],))
             compiled.spec.resolve(shapes[1], y_pred)
 
     def _bound(self) -> Any:
