@@ -243,8 +243,8 @@ class Masking(BuiltIn):
     """Time steps whose features all equal `mask_value` are set to 0, and layers after this one skip them.
 
     >>> from fluxion.dialects import keras
-    >>> layer = keras.layers.Masking(mask_value=-1.0)
-    >>> x = keras.ops.array([[[1.0, 2.0], [-1.0, -1.0]]])
+    >>> layer = keras.layers.Masking(mask_value=9.0)
+    >>> x = keras.ops.array([[[1.0, 2.0], [9.0, 9.0]]])
     >>> layer(x).tolist(), layer.compute_mask(x).tolist()
     ([[[1.0, 2.0], [0.0, 0.0]]], [[True, False]])
     """
