@@ -142,6 +142,8 @@ class LayerNormalization(BuiltIn):
     [[-1.0, 1.0]]
     """
 
+    axis: Any
+
     def __init__(
         self,
         axis: int | Sequence[int] = -1,
@@ -197,6 +199,8 @@ class GroupNormalization(BuiltIn):
     >>> keras.layers.GroupNormalization(2)(keras.ops.ones((8, 5, 5, 4))).shape
     (8, 5, 5, 4)
     """
+
+    groups: int
 
     def __init__(
         self,
@@ -257,6 +261,8 @@ class RMSNormalization(BuiltIn):
     >>> keras.layers.RMSNormalization()(keras.ops.array([[3.0, 3.0]])).round(4).tolist()
     [[1.0, 1.0]]
     """
+
+    axis: Any
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
