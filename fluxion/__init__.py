@@ -314,6 +314,7 @@ if TYPE_CHECKING:  # these are loaded when first used, by `__getattr__` below
     from fluxion.train.fit import fit
     from fluxion.train.evaluate import evaluate, predict
     from fluxion.train.history import History
+    from fluxion.train.columns import Summed
     from fluxion.train.metrics import accuracy, confusion_matrix, r2_score, topk_accuracy
     from fluxion.train.callbacks import Callback, FitContext
     from fluxion.train.followers import CSVLogger, EarlyStopping, ReduceOnPlateau
@@ -416,6 +417,7 @@ __all__ = [
     "SkipConnection",
     "StateError",
     "StochasticDepth",
+    "Summed",
     "TableEmbedding",
     "TableEncoder",
     "TensorBoard",
@@ -623,6 +625,7 @@ _LATER = (
     "fluxion.optim",
     "fluxion.data",
     "fluxion.train.fit",
+    "fluxion.train.columns",
     "fluxion.train.evaluate",
     "fluxion.train.history",
     "fluxion.train.metrics",

@@ -29,6 +29,7 @@ class FitContext:
         loss: the loss of the last step; None before the first.
         logs: the row of the epoch just finished; empty before the first.
         resumed: whether this call of `fit` goes on with an earlier run.
+        means: a function that gives the loss and the metrics over the steps of the epoch under way so far.
         error: what went wrong, for `on_exception`.
         stopping, stop_reason: set by `stop`.
 
@@ -47,6 +48,7 @@ class FitContext:
     step: int = 0
     loss: float | None = None
     logs: Mapping[str, Number] = field(default_factory=dict)
+    means: Callable[[], dict[str, float]] = dict
     resumed: bool = False
     error: BaseException | None = None
     stopping: bool = False

@@ -76,7 +76,7 @@ class Checkpoint(Callback):
 class EpochPart:
     """What is done of the epoch under way."""
 
-    rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # `[loss, applied, *metrics]` of each step
+    rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # `[loss, applied, ...]` of each step
     sizes: list[int] = field(default_factory=list)  # the observations of each
     seconds: float = 0.0
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.errors import ArgumentError, DataError, ShapeError, user_frames
+from fluxion.train.columns import Column, Running, Summed, checked, columns_of, split_loss
 from fluxion.train.step import Objective, as_arguments, as_batch
 from fluxion.transform.compile import awaited, jit
 from fluxion.transform.modes import gradient_mode
@@ -83,7 +84,8 @@ def evaluate(
 
     `data` is a tuple of arrays (inputs, target), a `DataLoader`, or an iterable of batches. `loss` is
     `loss(prediction, target)`, or `loss(model, *batch)` as for `train`; `metrics` are functions of
-    `(prediction, target)`, in a list or a dict by name. Means over batches are weighted by their size, so every
+    `(prediction, target)`, in a list or a dict by name, that return a number or `fx.Summed`; a loss may return named
+    numbers beside itself, `(loss, {"name": number})`. Means over batches are weighted by their size, so every
     observation counts once.
 
     >>> import fluxion as fx, jax.numpy as jnp
@@ -99,75 +101,130 @@ def evaluate(
         raise ArgumentError(
             f"evaluate: expected a tuple of arrays, a DataLoader or batches, got {type(data).__name__}."
         )
-    forward = jit(model)
-    totals, count, largest, parts = np.zeros(1 + len(named)), 0, 0, -1
-    values: Pending | None = None
-    with gradient_mode(False):
-        for batch in map(as_batch, batches):
-            if len(as_arguments(batch)) != parts:
-                parts = len(as_arguments(batch))
-                objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.values()))
-            length = batch_length(batch)
-            largest = max(largest, length)
-            before, values = values, _values(objective, model, forward, batch, length, largest)
-            count += length
-            if before is not None:  # fetched one batch late, so that this one is computed meanwhile
-                totals += before.fetched()
-        if values is not None:
-            totals += values.fetched()
-    if count == 0:
+    scoring, parts = Scoring(model), -1
+    for batch in map(as_batch, batches):
+        if len(as_arguments(batch)) != parts:
+            parts = len(as_arguments(batch))
+            objective = Objective(loss, is_by_prediction(loss, batch), tuple(named.items()))
+        scoring.add(objective, batch)
+    if scoring.count == 0:
         raise DataError("evaluate: expected at least one batch, got none.")
-    return dict(zip(["loss", *named], (totals / count).tolist(), strict=True))
+    return scoring.numbers()
+
+
+class Scoring:
+    """The loss and the named numbers of a model, batch by batch; `numbers` are those over all batches so far."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.forward = jit(model)
+        self.count = 0  # of observations
+        self.largest = 0
+        self.running: Running | None = None
+        self.pending: Pending | None = None
+
+    def add(self, objective: Objective, batch: Any) -> None:
+        """One more batch."""
+        length = batch_length(batch)
+        self.count += length
+        self.largest = max(self.largest, length)
+        with gradient_mode(False):
+            before, self.pending = self.pending, _values(objective, self.model, self.forward, batch, self.largest)
+            if before is not None:  # fetched one batch late, so that this one is computed meanwhile
+                self.fetch(before)
+
+    def so_far(self) -> dict[str, float]:
+        """The numbers over the batches that are known by now."""
+        return {} if self.running is None else self.running.numbers()
+
+    def numbers(self) -> dict[str, float]:
+        """The numbers over all batches."""
+        if self.pending is not None:
+            with gradient_mode(False):
+                self.fetch(self.pending)
+            self.pending = None
+        return self.so_far()
+
+    def fetch(self, pending: Pending) -> None:
+        columns, row = pending.fetched()
+        if self.running is None:
+            self.running = Running(columns)
+        elif [column[:2] for column in columns] != [column[:2] for column in self.running.columns]:
+            raise ArgumentError("evaluate: expected the same named numbers, of the same shapes, from every batch.")
+        self.running.add(row, [pending.length])
 
 
 class Pending(NamedTuple):
-    """The loss and the metrics on a batch, perhaps still being computed.
+    """The loss and the named numbers on a batch, perhaps still being computed.
 
     Compiled code cannot raise: what is not finite is computed again outside it, where bad values are named.
     """
 
     length: int
-    values: list[Any]
-    again: list[Callable[[], Any]]
+    values: dict[str, Any]
+    again: dict[str, Callable[[], Any]]
 
-    def fetched(self) -> np.ndarray:
-        """The numbers, each times the length of the batch."""
-        numbers = [float(awaited(value)) for value in self.values]
-        numbers = [x if math.isfinite(x) else float(again()) for x, again in zip(numbers, self.again, strict=True)]
-        return np.array(numbers) * self.length
+    def fetched(self) -> tuple[tuple[Column, ...], np.ndarray]:
+        """The columns, and the row of the batch."""
+        values = {name: self.known(name) for name in self.values}
+        loss = values.pop("loss")
+        named = checked(values)
+        numbers = [value.totals if isinstance(value, Summed) else value for value in named.values()]
+        entries = [np.asarray([loss, 1.0], float), *(np.ravel(np.asarray(x, float)) for x in numbers)]
+        return columns_of(named), np.concatenate(entries)[None]
+
+    def known(self, name: str) -> Any:
+        value = self.values[name]
+        plain = awaited(value.totals if isinstance(value, Summed) else value)
+        if not np.isfinite(plain).all():
+            value = self.again[name]()
+            plain = value.totals if isinstance(value, Summed) else value
+        return dataclasses.replace(value, totals=np.asarray(plain)) if isinstance(value, Summed) else plain
 
 
-def _values(objective: Objective, model: Any, forward: Any, batch: Any, length: int, largest: int) -> Pending:
+def _values(objective: Objective, model: Any, forward: Any, batch: Any, largest: int) -> Pending:
     """The loss and the metrics on one batch.
 
     The model runs on a batch filled up to `largest`, so that it is compiled once; loss and metrics see the batch as
     it is.
     """
     inputs, target = as_arguments(batch)[:-1], as_arguments(batch)[-1]
-    pending = Pending(length, [], [])
+    length = batch_length(batch)
+    pending = Pending(length, {}, {})
     if not objective.by_prediction:
-        _add(pending, (objective.loss,), model, *as_arguments(batch))
+        _add(pending, (("loss", objective.loss),), model, *as_arguments(batch))
     if objective.by_prediction or objective.metrics:
         prediction = forward(*_filled(inputs, largest))
         if any(leaf.shape[:1] != (largest,) for leaf in _leaves(prediction)):
             prediction = forward(*inputs)  # no batch axis to cut
         elif length != largest:
             prediction = _cut(prediction, slice(length))
-        losses = (objective.loss,) if objective.by_prediction else ()
+        losses = (("loss", objective.loss),) if objective.by_prediction else ()
         _add(pending, (*losses, *objective.metrics), prediction, target)
     return pending
 
 
-def _add(pending: Pending, functions: tuple[Callable[..., Any], ...], *args: Any) -> None:
+def _add(pending: Pending, functions: tuple[tuple[str, Callable[..., Any]], ...], *args: Any) -> None:
     """Compute the functions as one program."""
-    pending.values.extend(_compiled_scores(functions, *args))
-    pending.again.extend([functools.partial(_score, f, *args) for f in functions])
+    names = [name for name, _ in functions]
+    values = _compiled_scores(tuple(f for _, f in functions), *args)
+    for name, f, scores in zip(names, [f for _, f in functions], values, strict=True):
+        for beside, value in _by_name(name, scores).items():
+            pending.values[beside] = value
+            pending.again[beside] = functools.partial(_again, name, beside, f, *args)
 
 
-def _score(f: Callable[..., Any], *args: Any) -> Any:
-    """What a loss or a metric returns, without what a loss returns beside it."""
-    out = f(*args)
-    return out[0] if isinstance(out, tuple) and out else out
+def _again(name: str, wanted: str, f: Callable[..., Any], *args: Any) -> Any:
+    return _by_name(name, _score(f, *args))[wanted]
+
+
+def _score(f: Callable[..., Any], *args: Any) -> tuple[Any, Mapping[str, Any]]:
+    """What a loss or a metric returns, and what it returns by name beside it."""
+    return split_loss(f(*args))
+
+
+def _by_name(name: str, scores: tuple[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: scores[0], **scores[1]}
 
 
 @jit

@@ -8,38 +8,25 @@ It takes the same compiled step as `train`, in the same order, and gives the sam
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-import numpy as np
 
 from fluxion.data.loader import DataLoader
 from fluxion.data.splits import splitobs
 from fluxion.data.streaming import TableStream
-from fluxion.errors import ArgumentError, DataError, StateError, user_frames
+from fluxion.errors import ArgumentError, DataError, user_frames
 from fluxion.optim.optimizer import Optimizer, adjust, setup
 from fluxion.optim.rules import Adam
 from fluxion.train.callbacks import Callback, Callbacks, FitContext
-from fluxion.train.checkpoint import Checkpoint, EpochPart, Moment
-from fluxion.train.evaluate import Metrics, batch_length, evaluate, is_arrays, is_by_prediction, named_metrics
+from fluxion.train.checkpoint import Checkpoint
+from fluxion.train.evaluate import Metrics, evaluate, is_arrays, is_by_prediction, named_metrics
 from fluxion.train.history import History
 from fluxion.train.progress import Progress
+from fluxion.train.run import Run
 from fluxion.train.runfolder import RunFolder, check_seed
-from fluxion.train.step import Objective, Training, as_arguments, as_batch
-from fluxion.train.steps import (
-    CALL_SECONDS,
-    Block,
-    batches_from,
-    can_seek,
-    epochs_at_once,
-    epochs_block,
-    feed,
-    in_blocks,
-)
-from fluxion.transform.randomness import load_stream, next_seed, stream_state
+from fluxion.train.step import Objective, as_arguments, as_batch
+from fluxion.transform.randomness import next_seed
 from fluxion.transform.sizes import autosize
 from fluxion.tree.model import first_unsized
 from fluxion.tree.walk import scan
@@ -68,11 +55,12 @@ def fit(
     Arguments:
         data: a tuple of arrays (inputs, target), shuffled into batches of `batch_size` (32 by default) in every epoch;
             or a `DataLoader` or another iterable of batches, taken as it is.
-        loss: `loss(prediction, target)`, or `loss(model, *batch)` as for `train`.
+        loss: `loss(prediction, target)`, or `loss(model, *batch)` as for `train`. It may return
+            `(loss, {"name": number})`: these numbers become columns of the history, as metrics do.
         optimizer: a rule such as `Adam(1e-3)` (the default), or an optimizer from `setup`, which is continued.
         validation: a fraction of the arrays to hold out, or data of its own; evaluated after every epoch.
-        metrics: functions of `(prediction, target)`, in a list or a dict by name; with `loss(model, *batch)` they are
-            computed in validation only.
+        metrics: functions of `(prediction, target)`, in a list or a dict by name, that return a number or `fx.Summed`;
+            with `loss(model, *batch)` they are computed in validation only.
         callbacks: `Callback` objects, or functions called at the end of each epoch.
         schedule: a function of the step that gives the learning rate from here on.
         run: a folder in which to keep the run: configuration, history, checkpoints, the final model. A call that finds
@@ -114,286 +102,31 @@ def fit(
     followers = Callbacks(others)
     context = FitContext(model=model, opt=opt, epochs=epochs)
     moment = None if folder is None else folder.begin(context, followers, batches, saved, seed, named)
-    going = _Run(context, followers, loss, named, check, batches, folder, moment)
-    try:
-        with Progress(epochs, _length(batches), enabled=progress) as display:
-            if context.resumed:
-                display.say(f"{run}: going on after step {context.step}, {context.epoch} epochs done")
-            going.begin()
-            while going.part.sizes or (context.epoch < epochs and not context.stopping):
-                going.epochs(held_out, batch_size, display)
-            going.end()
-    except BaseException as error:
-        context.error = error
-        error.history = context.history  # type: ignore[attr-defined]
-        if folder is not None:
-            folder.keep_after(error, context, going.moment)
-        followers.on_exception(context)
-        raise
+
+
+    def objective(batch: Any) -> Objective:
+        return Objective(loss, is_by_prediction(loss, batch), tuple(named.items()))
+
+    def validate() -> dict[str, float]:
+        size = max(batch_size or 0, 256)
+        scores = evaluate(context.model, held_out, loss=loss, metrics=named, batch_size=size)
+        return {f"validation_{name}": value for name, value in scores.items()}
+
+    with Progress(epochs, _length(batches), enabled=progress) as display:
+        if context.resumed:
+            display.say(f"{run}: going on after step {context.step}, {context.epoch} epochs done")
+        Run(
+            context,
+            batches,
+            objective,
+            callbacks=followers,
+            validate=None if held_out is None else validate,
+            display=display,
+            check=check,
+            folder=folder,
+            moment=moment,
+        ).go()
     return context.history
-
-
-class _Run:
-    """What stays the same from epoch to epoch of one `fit`."""
-
-    def __init__(
-        self,
-        context: FitContext,
-        callbacks: Callbacks,
-        loss: Callable[..., Any],
-        metrics: dict[str, Any],
-        check: bool,
-        batches: Iterable[Any],
-        folder: RunFolder | None,
-        moment: Moment | None,
-    ) -> None:
-        self.context = context
-        self.callbacks = callbacks
-        self.loss = loss
-        self.metrics = metrics
-        self.check = check
-        self.batches = batches
-        self.kept: Training | None = None  # that of the epoch before, where nobody can have changed the model since
-        self.folder = folder
-        self.moment = moment  # where an exception would leave the run; None without a folder
-        self.part = EpochPart() if moment is None else moment.part
-        self.epoch_begun = moment is not None and moment.epoch_begun
-        self.step_begun = 0 if moment is None else moment.step_begun
-        self.data_epoch = None if moment is None else moment.data_epoch
-        self.random = None if moment is None or can_seek(batches) else moment.random
-
-    def begin(self) -> None:
-        """Before the first step of a new run or of the rest of one."""
-        self.callbacks.on_fit_begin(self.context)
-        if self.folder is not None:
-            self.folder.log.on_fit_begin(self.context)
-        if self.moment is None:
-            self.between_epochs()
-        elif self.moment.random is not None:
-            load_stream(self.moment.random)
-
-    def end(self) -> None:
-        """After the last step."""
-        self.keep()
-        self.callbacks.on_fit_end(self.context)
-        if self.folder is not None:
-            self.folder.complete(self.context)
-
-    def between_epochs(self) -> None:
-        """Nothing is done yet of the next epoch."""
-        self.part, self.epoch_begun = EpochPart(), False
-        if self.folder is not None:
-            if can_seek(self.batches):
-                self.data_epoch = int(self.batches.epoch)
-            else:
-                self.random = stream_state()
-            self.remember(self.context.epoch)
-
-    def remember(self, finished: int) -> None:
-        """Note where the run stands after so many epochs, for a checkpoint now or after an exception."""
-        if self.folder is not None:
-            self.moment = Moment.of(
-                self.context,
-                self.callbacks,
-                self.part,
-                finished=finished,
-                epoch_begun=self.epoch_begun,
-                step_begun=self.step_begun,
-                data_epoch=self.data_epoch,
-                random=self.random,
-            )
-
-    def keep(self) -> None:
-        """Write a checkpoint of what was remembered last."""
-        if self.folder is not None and self.moment is not None:
-            self.folder.keep(self.context, self.moment)
-
-    def epochs(self, held_out: Any, batch_size: int | None, display: Progress) -> None:
-        """The next epoch; or several short ones, where nothing but steps happens to the model in this run."""
-        context, batches = self.context, self.batches
-        alone = held_out is None and not self.callbacks.all
-        if alone and self.folder is None and in_blocks(batches):
-            most = min(epochs_at_once(batches), context.epochs)
-            if most > 1:
-                self.short_epochs(batches, most, display)
-                return
-        context.epoch += 1
-        display.start_epoch(context.epoch, len(self.part.sizes))
-        if not self.epoch_begun:
-            self.callbacks.on_epoch_begin(context)
-            self.epoch_begun = True
-            self.remember(context.epoch - 1)
-        means, samples = self.steps(display, alone)
-        self.remember(context.epoch - 1)
-        row: dict[str, Any] = {"epoch": context.epoch, **means}
-        if held_out is not None:
-            result = evaluate(
-                context.model, held_out, loss=self.loss, metrics=self.metrics, batch_size=max(batch_size or 0, 256)
-            )
-            row |= {f"validation_{name}": value for name, value in result.items()}
-        self.end_epoch(row, self.part.seconds, samples, display)
-        self.between_epochs()
-        if self.folder is not None and self.folder.is_due_after(context.epoch, context.step):
-            self.keep()
-
-    def short_epochs(self, loader: DataLoader, most: int, display: Progress) -> None:
-        """Up to `most` epochs in one piece of work of a tenth of a second, each with its row in the history."""
-        context, period = self.context, len(loader)
-        first_step, first_epoch = context.opt.step, loader.epoch
-        started = time.perf_counter()
-        count = min(most, context.epochs - context.epoch)
-        if context.history:
-            count = max(1, min(count, int(CALL_SECONDS / context.history.last["seconds"])))
-        block = epochs_block(loader, count, most * period)
-        training = self.training(block.data)
-        if not context.history:  # as many as the pace of an earlier run allows, or one
-            pace = training.pace(block) or CALL_SECONDS
-            count = max(1, min(block.count, int(CALL_SECONDS / pace)) // period)
-            block = dataclasses.replace(block, count=count * period)
-        try:
-            training.steps(block)
-            training.finish()
-            training.sync()
-        except BaseException:
-            training.recover()
-            raise
-        finally:
-            step, results = context.opt.step, training.values()
-            done = len(results) // period
-            loader.epoch = first_epoch + min(done + 1, count)
-            sizes = [block.rows(i) for i in range(period)]
-            seconds = (time.perf_counter() - started) / max(done, 1)
-            by_epoch = results[: done * period].reshape(done, period, -1)
-            for k, means in enumerate(self.means(by_epoch, sizes)):
-                context.epoch += 1
-                context.opt.step = first_step + (k + 1) * period
-                display.start_epoch(context.epoch)
-                display.step(by_epoch[k, -1, 0].item(), loader.count, period)
-                self.end_epoch({"epoch": context.epoch, **means}, seconds, sum(sizes), display)
-            context.step = context.opt.step = step
-        context.loss = float(results[-1, 0])
-        self.kept = training
-
-    def end_epoch(self, row: dict[str, Any], seconds: float, samples: int, display: Progress) -> None:
-        """Complete the row of an epoch and show it to all who wait for it."""
-        context = self.context
-        rate = _learning_rate(context.opt)
-        row |= {} if rate is None else {"learning_rate": rate}
-        row |= {"seconds": seconds, "samples_per_second": samples / seconds}
-        context.history.append(row)
-        context.logs = context.history.last
-        self.callbacks.on_epoch_end(context)
-        if self.folder is not None:
-            self.folder.log.on_epoch_end(context)
-        display.end_epoch(context.logs)
-
-    def training(self, batch: Any) -> Training:
-        """What takes the steps: that of the epoch before, where the model is as it left it, or a new one."""
-        training, self.kept = self.kept, None
-        if training is not None:
-            training.again()
-            return training
-        objective = Objective(self.loss, is_by_prediction(self.loss, batch), tuple(self.metrics.values()))
-        return Training(objective, self.context.model, self.context.opt, check=self.check)
-
-    def means(self, results: np.ndarray, sizes: list[int]) -> list[dict[str, float]]:
-        """Loss and metrics of each epoch, from the rows of its steps: an array (epochs, steps, columns)."""
-        names = ["loss", *list(self.metrics)[: results.shape[2] - 2]]  # metrics are of the prediction alone
-        chosen = results[:, :, [0, *range(2, results.shape[2])]]
-        means = np.average(chosen, axis=1, weights=sizes)
-        return [dict(zip(names, row, strict=True)) for row in means.tolist()]
-
-    def steps(self, display: Progress, alone: bool) -> tuple[dict[str, float], int]:
-        """What is left of a pass over the batches: the means of loss and metrics, and the number of observations.
-
-        `alone` says that nothing but steps happens to the model in this run.
-        """
-        context, part, before = self.context, self.part, self.part.seconds
-        training: Training | None = None
-        earlier, started = part.rows, time.perf_counter()
-        every_step = self.callbacks.every_step
-        if self.step_begun and self.step_begun == len(part.sizes):
-            self.end_step()
-        stopped = context.stopping and part.sizes  # before the run was interrupted
-        try:
-            for piece in () if stopped else (batches_from if every_step else feed)(self.batches, len(part.sizes)):
-                batch = piece.data if isinstance(piece, Block) else as_batch(piece)
-                if training is None:
-                    training = self.training(batch)
-                at, count = (piece.first, piece.count) if isinstance(piece, Block) else (0, 1)
-                while at < count:
-                    self.keep_if_due(training, earlier, before + time.perf_counter() - started)
-                    end = self.limit(training, at, count)
-                    new = list(map(piece.rows, range(at, end))) if isinstance(piece, Block) else [batch_length(batch)]
-                    part.sizes += new
-                    if isinstance(piece, Block):
-                        training.steps(piece, at, end)
-                    elif every_step:
-                        self.observed_step(training, batch)
-                    else:
-                        training.step(batch)
-                    display.step(training.last_loss, sum(new), len(new))
-                    at = end
-                if context.stopping:
-                    break
-            if not part.sizes:
-                raise DataError(
-                    f"fit: expected at least one batch in epoch {context.epoch}, got none. "
-                    "A generator lasts for one epoch; give arrays, a list or a DataLoader."
-                )
-            if training is not None:
-                training.finish()
-                training.sync()
-        except BaseException:
-            if training is not None:
-                training.recover()
-            raise
-        finally:
-            context.step = context.opt.step
-            part.seconds = before + time.perf_counter() - started
-            if training is not None:
-                part.rows = _joined(earlier, training.values())
-            del part.sizes[len(part.rows) :]
-        self.kept = training if alone and in_blocks(self.batches) else None
-        context.loss = float(part.rows[-1, 0])
-        return self.means(part.rows[None], part.sizes)[0], sum(part.sizes)
-
-    def limit(self, training: Training, at: int, count: int) -> int:
-        """The batch of a block, or its end, before which the next checkpoint is due."""
-        left = None if self.folder is None else self.folder.steps_left(training.state.step)
-        return count if left is None else min(count, at + left)
-
-    def keep_if_due(self, training: Training, earlier: np.ndarray, seconds: float) -> None:
-        """Write a checkpoint before the next step, if one is due."""
-        folder, part = self.folder, self.part
-        if folder is None or not part.sizes or not folder.is_due(training.state.step):
-            return
-        training.finish()
-        training.sync()
-        self.context.step = self.context.opt.step
-        part.rows, part.seconds = _joined(earlier, training.values()), seconds
-        self.remember(self.context.epoch - 1)
-        self.keep()
-
-    def observed_step(self, training: Training, batch: Any) -> None:
-        """A step with callbacks around it, for which the model is brought up to date."""
-        context, number = self.context, len(self.part.sizes)
-        if self.step_begun != number:
-            self.remember(context.epoch - 1)
-            self.callbacks.on_step_begin(context)
-            self.step_begun = number
-        self.remember(context.epoch - 1)
-        training.attach()
-        training.step(batch)
-        training.finish()
-        training.sync()
-        context.step = context.opt.step
-        context.loss = training.last_loss()
-        self.end_step()
-
-    def end_step(self) -> None:
-        self.callbacks.on_step_end(self.context)
-        self.step_begun = 0
 
 
 def _taken_out(
@@ -407,10 +140,6 @@ def _taken_out(
         raise ArgumentError(f"fit: expected one Checkpoint at most, got {len(found)}.")
     others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
     return (found[0], others) if found else (None, callbacks)
-
-
-def _joined(earlier: np.ndarray, new: np.ndarray) -> np.ndarray:
-    return np.concatenate([earlier, new]) if len(earlier) else new
 
 
 def _prepare(data: Any, batch_size: int | None, validation: Any, seed: int) -> tuple[Iterable[Any], Any]:
@@ -458,15 +187,6 @@ def infer_sizes(model: Any, batches: Iterable[Any]) -> None:
     if not all(hasattr(part, "dtype") for part in inputs):
         raise ArgumentError("fit: sizes are inferred from batches (inputs, target). Call fx.autosize(model, shape).")
     autosize(model, inputs)
-
-
-def _learning_rate(opt: Optimizer) -> float | None:
-    """The learning rate, where there is one for the whole model."""
-    try:
-        rate = opt.learning_rate
-    except StateError:  # an optax transformation keeps it to itself
-        return None
-    return rate if isinstance(rate, float) else None
 
 
 def _length(batches: Iterable[Any]) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from fluxion.ops.checks import checking, strict_checking
 from fluxion.optim.optimizer import Optimizer, check_parameters
 from fluxion.optim.plan import Plan
 from fluxion.train.autopsy import check_inputs, check_types, explain
+from fluxion.train.columns import Column, by_epoch, checked, columns_of, packed, split_loss
 from fluxion.train.steps import Block, Loop, feed, loop_for, outline
 from fluxion.transform import threefry
 from fluxion.transform.compile import ProgramCache, awaited, shapes_of
@@ -41,16 +42,17 @@ class Objective(NamedTuple):
 
     loss: Callable[..., Any]
     by_prediction: bool = False
-    metrics: tuple[Callable[[Any, Any], Any], ...] = ()
+    metrics: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = ()
 
-    def __call__(self, model: Any, batch: Any) -> tuple[Any, list[Any]]:
-        """What the loss function returns, and the metrics."""
+    def __call__(self, model: Any, batch: Any) -> tuple[Any, Mapping[str, Any]]:
+        """The loss, and by name what it returns beside it and the metrics."""
         parts = as_arguments(batch)
         if not self.by_prediction:
-            return self.loss(model, *parts), []
+            return split_loss(self.loss(model, *parts))
         *inputs, target = parts
         prediction = model(*inputs)
-        return self.loss(prediction, target), [metric(prediction, target) for metric in self.metrics]
+        loss, named = split_loss(self.loss(prediction, target))
+        return loss, named | checked({name: metric(prediction, target) for name, metric in self.metrics})
 
 
 def as_arguments(batch: Any) -> tuple[Any, ...]:
@@ -70,7 +72,7 @@ class State(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """What is read back from a step: one small array `[loss, applied, *metrics]`; from a loop, such rows."""
+    """What is read back from a step: one small array `[loss, applied, ...]` (`columns.py`); from a loop, such rows."""
 
     batch: Any  # or the block
     step: int
@@ -95,6 +97,7 @@ class StepProgram:
         self.checked: set[Any] = set()  # outlines of batches whose values were looked at
         self.told = 0  # how many of the traces have done to the model's objects what they do to them
         self.loops: dict[Any, Loop | None] = {}  # by outline of batch and block
+        self.columns: tuple[Column, ...] | None = None  # what the rows hold after the loss; known once it is traced
         self.compiled = jax.jit(self.run)
 
     def run(
@@ -111,13 +114,13 @@ class StepProgram:
 
         def objective(trained: list[Any]) -> tuple[Any, Any]:
             working = self.template.build(self.with_active(leaves, trained))
-            loss, metrics = self.call(working, key, batch)
+            loss, named = self.call(working, key, batch)
             replaced: dict[int, Any] = {}
             others = find_changes(working, replaced)
-            return loss, (metrics, replaced, others)
+            return loss, (named, replaced, others)
 
         trained = [leaves[i] for i in self.active]
-        (loss, (metrics, written, others)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+        (loss, (named, written, others)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         ok = _all_finite(failed, loss, *grads)
 
         by_leaf = dict(zip(self.active, grads, strict=True))
@@ -133,19 +136,19 @@ class StepProgram:
         written = {i: keep(leaf, leaves[i]) for i, leaf in written.items() if i not in reshaped}
         new_optimizer = jax.tree.map(keep, new_optimizer, optimizer)
         precise = jnp.promote_types(loss.dtype, jnp.float32)  # in which a mean over batches is exact enough
-        stats = jnp.stack([jnp.asarray(x).astype(precise) for x in (loss, ok, *metrics)])
+        self.columns = columns_of(named)
+        stats = packed([loss, ok], named, precise)
         return written, reshaped, new_optimizer, done + ok, ~ok, stats, others
 
     def with_active(self, leaves: Sequence[Any], trained: Sequence[Any]) -> list[Any]:
         return replace_at(leaves, self.active, trained)
 
-    def call(self, working: Working, key: Any, batch: Any) -> tuple[Any, list[Any]]:
-        """The loss and the metrics, in training mode, of a working copy."""
+    def call(self, working: Working, key: Any, batch: Any) -> tuple[Any, Mapping[str, Any]]:
+        """The loss and the named numbers, in training mode, of a working copy."""
         objective, model = working.roots
         with gradient_mode(True), randomness(key), checking(self.check), strict_checking(self.check):
-            loss, metrics = objective(model, batch)
-        loss = loss[0] if isinstance(loss, tuple) and loss else loss
-        return scalar(loss), metrics
+            loss, named = objective(model, batch)
+        return scalar(loss), named
 
 
 _programs: ProgramCache[StepProgram] = ProgramCache(64)
@@ -172,7 +175,7 @@ class Training:
             opt.seed = next_seed()
         self.seed = _seed_data(opt.seed, *_settings())
         self.pending: list[Stats] = []
-        self.results: list[np.ndarray] = []  # rows `[loss, applied, *metrics]` of the completed steps
+        self.results: list[np.ndarray] = []  # rows `[loss, applied, ...]` of the completed steps
         self.begun = opt.step  # the number of steps, in all, before the first of `results`
         self.settled = 0.0  # when the last result came
         self.attach()
@@ -341,8 +344,22 @@ class Training:
         self.results, self.begun = [], self.opt.step
 
     def values(self) -> np.ndarray:
-        """A row `[loss, applied, *metrics]` for each completed step."""
-        return np.concatenate(self.results) if self.results else np.zeros((0, 2 + len(self.objective.metrics)))
+        """A row `[loss, applied, ...]` for each completed step."""
+        return np.concatenate(self.results) if self.results else np.zeros((0, 2))
+
+    def columns(self, batch: Any) -> tuple[Column, ...]:
+        """What the rows hold after their first two entries; `batch` is one to trace the step with, if none was yet."""
+        if self.program.columns is None:
+            state = self.state
+            args = (state.leaves, state.optimizer, state.done, state.failed, self.rates(), self.seed, batch)
+            self.program.compiled.eval_shape(*args)
+        assert self.program.columns is not None
+        return self.program.columns
+
+    def numbers(self, batch: Any) -> dict[str, float]:
+        """The loss and the named numbers over the completed steps, each on a batch of the length of `batch`."""
+        rows = self.values()
+        return by_epoch(self.columns(batch), rows[None], [1] * len(rows))[0]
 
     def last_loss(self) -> float | None:
         """The loss of the last step that is known to be complete."""

@@ -10,7 +10,7 @@ import pytest
 from training_help import assert_same, classes, cross, everything_model, snapshot
 
 import fluxion as fx
-from fluxion.train import fit as fit_module
+from fluxion.train import run as run_module
 from fluxion.train import step as step_module
 from fluxion.train import steps as steps_module
 from fluxion.train.steps import Block, feed
@@ -185,7 +185,7 @@ def test_fit_with_metrics_gives_the_history_of_single_steps(looped):
 @pytest.fixture
 def together(monkeypatch):
     """All short epochs of a `fit` go into one piece of work, whatever the clock says."""
-    monkeypatch.setattr(fit_module, "CALL_SECONDS", 1e9)
+    monkeypatch.setattr(run_module, "CALL_SECONDS", 1e9)
 
 
 def fitted(data, callbacks=(), epochs=6, model=None, **options):

@@ -21,6 +21,7 @@ import numpy as np
 
 import fluxion
 from fluxion.dialects.keras.names import accepted_by, automatic_name, snake_case, unknown_argument
+from fluxion.dialects.keras.random import SeedGenerator
 from fluxion.dialects.keras.variables import Box, Variable, plain, views
 from fluxion.errors import ArgumentError, DTypeError, FileFormatError, ShapeError, StateError
 from fluxion.transform.modes import gradient_mode, within_gradient
@@ -133,6 +134,7 @@ class Layer(fluxion.Layer):
         previous = jax.tree.map(mask_of, first)
         spec.add_masks(args, kwargs)
         token = None if nested else _pass.set(object())
+        _last[self] = _pass.get()
         try:
             with gradient_mode(within_gradient() if training is None else bool(training)):
                 if spec.takes_training:
@@ -230,8 +232,7 @@ class Layer(fluxion.Layer):
     def losses(self) -> list[Any]:
         """What the last call added by `add_loss`, and the regularizers' values for the weights."""
         added = [_added[layer] for layer in self._flatten_layers() if layer in _added]
-        last = added[-1][0] if added else None
-        values = [value for now, several in added if now is last for value in several]
+        values = [value for now, several in added if now is _last.get(self) for value in several]
         for weight in self.trainable_weights:
             if weight.regularizer is not None:
                 values.append(weight.regularizer(weight.value))
@@ -275,9 +276,9 @@ class Layer(fluxion.Layer):
         found: dict[Any, None] = {}
         for layer in self._flatten_layers():
             found |= dict.fromkeys(layer._own_variables())
-            generator = vars(layer).get("seed_generator")
-            if generator is not None:
-                found[generator.state] = None
+            generators = [getattr(layer, "seed_generator", None), *vars(layer).values()]
+            for value in generators:
+                found |= dict.fromkeys(generator.state for generator in _parts(value, SeedGenerator))
         return list(found)
 
     @property
@@ -428,6 +429,7 @@ class Layer(fluxion.Layer):
 _pass: ContextVar[Any] = ContextVar("fluxion_keras_pass", default=None)  # a mark of the outermost call
 _own_seeds: ContextVar[bool] = ContextVar("fluxion_keras_own_seeds", default=False)  # inside `stateless_call`
 _added: weakref.WeakKeyDictionary[Layer, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()  # by `add_loss`
+_last: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()  # the pass in which each was called
 _masks: dict[int, tuple[Any, Any]] = {}  # by the id of an array: a weak reference to it, and its mask
 
 

@@ -260,6 +260,7 @@ class Sequential(Model):
         self.input_layer: InputLayer | None = None
         self.own_layers: list[Layer] = []
         self.tensors: tuple[KerasTensor, ...] = ()  # before and after each layer, once the input is known
+        self.declared = False  # whether the shape of the input was given, not found
         if layers is not None and not isinstance(layers, (list, tuple)):
             layers = [layers]
         for layer in layers or ():
@@ -306,6 +307,7 @@ class Sequential(Model):
 
     def _begin(self, layer: InputLayer) -> None:
         self.input_layer = layer
+        self.declared = True
         self.tensors = (layer.inbound_nodes[0].outputs[0],)
 
     def _extend(self, layers: Sequence[Layer]) -> None:
@@ -346,11 +348,12 @@ class Sequential(Model):
         if not is_shape(input_shape):
             raise ArgumentError(f"Sequential: expected a shape such as (None, 784), got {input_shape!r}.")
         self._begin(Input(batch_shape=input_shape).node.operation)
+        self.declared = False
         self._extend(self.own_layers)
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         """The output of the last layer."""
-        if self.input_layer is not None:
+        if self.declared:
             (inputs,) = standardized(self.name, self.tensors[0], inputs)
         if mask is not None:
             set_mask(inputs, jnp.asarray(mask))

@@ -1,4 +1,7 @@
-"""Random numbers: `keras.random`. `fx.seed`, which is `keras.utils.set_random_seed`, makes them repeat."""
+"""Random numbers: `keras.random`. `fx.seed`, which is `keras.utils.set_random_seed`, makes them repeat.
+
+With a seed of their own they are those of Keras on its JAX backend.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,11 @@ class SeedGenerator:
         start = next_seed() if seed is None else seed
         self.state = StateVariable(jnp.array([start % 2**32, 0], jnp.uint32), name="seed_generator_state")
 
-    def next_key(self) -> Any:
+    def next(self) -> Any:
         """A key of JAX; the state moves on."""
-        start, count = self.state.value
-        self.state.value = self.state.value.at[1].add(jnp.uint32(1))
-        return jax.random.fold_in(jax.random.wrap_key_data(jnp.array([0, start], jnp.uint32)), count)
+        now = self.state.value
+        self.state.value = now.at[1].add(jnp.uint32(1))
+        return jax.random.wrap_key_data(now)
 
 
 jax.tree_util.register_pytree_node(
@@ -58,9 +61,9 @@ def key_for(seed: Any) -> Any:
     if seed is None:
         return next_key()
     if isinstance(seed, SeedGenerator):
-        return seed.next_key()
+        return seed.next()
     if isinstance(seed, int):
-        return jax.random.key(seed)
+        return jax.random.wrap_key_data(jnp.array([seed % 2**32, 0], jnp.uint32))
     raise ArgumentError(f"expected a seed: a whole number, a keras.random.SeedGenerator or None, got {seed!r}.")
 
 
@@ -97,8 +100,8 @@ def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: An
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Any:
     """Classes drawn with the probabilities `softmax(logits)`: `(batch, classes)` gives `(batch, num_samples)`."""
     logits = jnp.asarray(plain(logits))
-    drawn = jax.random.categorical(key_for(seed), logits[:, None, :], shape=(logits.shape[0], num_samples))
-    return drawn.astype(dtype)
+    shape = (logits.shape[0], num_samples)
+    return jax.random.categorical(key_for(seed), logits[..., None], axis=1, shape=shape).astype(dtype)
 
 
 @known_arguments

@@ -108,8 +108,9 @@ def serialize(value: Any) -> Any:
     if isinstance(value, functools.partial) or not hasattr(value, "get_config"):
         return _function_name(value)
     cls = type(value)
-    module = getattr(value, "module", None) if cls.__module__.startswith("fluxion.") else None
-    return _object(module, cls, value.get_config())
+    part = cls.__module__.removeprefix("fluxion.dialects.keras.")
+    module = None if part == cls.__module__ else "keras." + {"schedules": "optimizers.schedules"}.get(part, part)
+    return _object(module, cls, serialize(value.get_config()))
 
 
 def _object(module: str | None, cls: Any, config: Any) -> dict[str, Any]:
@@ -133,6 +134,10 @@ def _function_name(function: Any) -> Any:
 def serialize_layer(layer: Layer) -> dict[str, Any]:
     """A layer as a config holds it."""
     cls = type(layer)
+    if cls.__name__ == "Lambda":
+        raise StateError(
+            f"{layer.name} is a Lambda layer, whose function cannot be written into a config. Make it a class of yours."
+        )
     config = layer.get_config()
     if cls is Model:
         name = "Functional"
@@ -172,10 +177,11 @@ def _value(config: Any, depth: int) -> Any:
         return np.asarray(inner["value"], dtype=inner["dtype"])
     if name == "__tuple__":
         return tuple(_value(item, depth + 1) for item in inner)
-    if name == "__lambda__":
+    if name in ("Lambda", "__lambda__"):
+        which = inner.get("name") if isinstance(inner, dict) else None
         raise FileFormatError(
-            "expected no code, got a lambda (of a layer such as Lambda), which would have to be executed. "
-            "Write the layer as a class and give it in custom_objects."
+            f"expected no code, got the {'Lambda layer ' + repr(which) if which else 'lambda of a layer'}, which would "
+            "have to be executed. Write the layer as a class of yours and give it in custom_objects."
         )
     if name == "DTypePolicy":
         return inner.get("name")
@@ -194,7 +200,10 @@ def _value(config: Any, depth: int) -> Any:
     )
 
 
-_PLAIN_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations")
+_PLAIN_MODULES = tuple(
+    f"keras.{part}"
+    for part in ("initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optimizers")
+) + ("keras.optimizers.schedules",)
 
 
 @functools.cache
@@ -477,7 +486,10 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
 
 
 def _model(config: Any, custom_objects: Mapping[str, Any] | None) -> Any:
-    model = deserialize(config, custom_objects)
+    try:
+        model = deserialize(config, custom_objects)
+    except RecursionError:
+        raise FileFormatError("expected a model, got models within models without end") from None
     if not isinstance(model, Model):
         raise FileFormatError(f"expected the config of a model, got {type(model).__name__}")
     return model
@@ -553,9 +565,43 @@ def load_model(
             model.build(_as_shapes(shape))
     weights.load_from(model, path, io.BytesIO(data))
     compiled = config.get("compile_config")
-    if compile and compiled and hasattr(model, "compile_from_config"):
-        model.compile_from_config(compiled)
+    if compile and isinstance(compiled, dict) and compiled.get("optimizer"):
+        try:
+            _compile(model, compiled)
+        except (FluxionError, TypeError) as error:
+            raise FileFormatError(
+                f"{path}: the model cannot be compiled as it was: {error} Give compile=False, and compile it afterwards."
+            ) from error
     return model
+
+
+def _compile(model: Model, config: Mapping[str, Any]) -> None:
+    """`model.compile` with what was saved."""
+    from fluxion.dialects.keras import losses, metrics, optimizers
+
+    def each(get: Callable[[Any], Any], value: Any) -> Any:
+        if isinstance(value, list):
+            return [each(get, item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "class_name" not in value:
+            return {key: each(get, item) for key, item in value.items()}
+        made = _value(value, 0)
+        return get(made) if isinstance(made, dict) else made
+
+    optimizer = dict(config["optimizer"])
+    if isinstance(optimizer.get("config"), dict):
+        options = {name: value for name, value in optimizer["config"].items() if value not in (None, False)}
+        if not optimizer["config"].get("use_ema"):
+            options.pop("ema_momentum", None)
+        optimizer["config"] = options
+    model.compile(
+        optimizer=optimizers.get(optimizer),
+        loss=each(losses.get, config.get("loss")),
+        loss_weights=config.get("loss_weights"),
+        metrics=each(metrics.get, config.get("metrics")),
+        weighted_metrics=each(metrics.get, config.get("weighted_metrics")),
+    )
 
 
 def _as_shapes(shape: Any) -> Any:

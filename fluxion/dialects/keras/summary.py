@@ -74,7 +74,8 @@ def print_summary(
         add(operation, 0)
     trainable, others = model.trainable_weights, model.non_trainable_weights
     optimizer = _optimizer_variables(model)
-    console = rich.console.Console(highlight=False, force_terminal=False if print_fn else None)
+    width = max(line_length, shutil.get_terminal_size().columns) if line_length else None
+    console = rich.console.Console(highlight=False, force_terminal=False if print_fn else None, width=width)
     with console.capture() as captured:
         console.print(f'[bold]Model: "{rich.markup.escape(model.name)}"[/]')
         console.print(table)

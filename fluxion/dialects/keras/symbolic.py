@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 
-from fluxion.dialects.keras.layer import CallShapes, Layer, call_spec
+from fluxion.dialects.keras.layer import CallShapes, Layer, call_spec, mask_of, set_mask
 from fluxion.dialects.keras.names import automatic_name, known_arguments
 from fluxion.dialects.keras.variables import Box
 from fluxion.errors import ArgumentError, DTypeError, StateError
@@ -31,9 +32,12 @@ class KerasTensor:
     __keras_tensor__ = True
     __array_priority__ = 1000
 
-    def __init__(self, shape: Sequence[int | None], dtype: str, node: Node, index: int, name: str) -> None:
+    def __init__(
+        self, shape: Sequence[int | None], dtype: str, node: Node, index: int, name: str, mask: Spec | None = None
+    ) -> None:
         self.shape = tuple(shape)
         self.dtype = dtype
+        self.mask = mask
         self.node = node
         self.index = index  # among the node's outputs
         self.name = name
@@ -41,6 +45,11 @@ class KerasTensor:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def spec(self) -> Spec:
+        """Shape, dtype and mask."""
+        return Spec(self.shape, self.dtype, self.mask)
 
     def __getitem__(self, key: Any) -> Any:
         return _operation("get_item")(self, key)
@@ -121,22 +130,26 @@ def symbolic_call(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     if isinstance(operation, Layer) and operation.unsized:
         with jax.ensure_compile_time_eval():
             operation._build_with(call_spec(type(operation)).shapes(args, kwargs))
-    specs = output_specs(operation, args, kwargs)
+    leaves, structure = jax.tree.flatten(output_specs(operation, args, kwargs))
     node = Node(operation, args, kwargs)
-    leaves, structure = jax.tree.flatten(specs)
     vars(operation).setdefault("inbound_nodes", []).append(node)
     node.outputs = [
-        KerasTensor(spec.shape, spec.dtype, node, i, automatic_name("keras_tensor")) for i, spec in enumerate(leaves)
+        KerasTensor(spec.shape, spec.dtype, node, i, automatic_name("keras_tensor"), spec.mask)
+        for i, spec in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, node.outputs)
 
 
 class Spec:
-    """The shape of an output, with None for what is not known, and its dtype."""
+    """A shape, with None for what is not known, a dtype, and the same of the mask that goes along."""
 
-    def __init__(self, shape: tuple[int | None, ...], dtype: str) -> None:
+    def __init__(self, shape: tuple[int | None, ...], dtype: str, mask: Spec | None) -> None:
         self.shape = shape
         self.dtype = dtype
+        self.mask = mask
+
+    def filled(self, fill: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct([fill if size is None else size for size in self.shape], jnp.dtype(self.dtype))
 
 
 _FILLS = (320, 448)  # multiples of 64, so that halving a few times leaves no remainder
@@ -146,34 +159,39 @@ def output_specs(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """`Spec`s in the structure of what a layer or operation returns for symbolic arguments."""
     leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Box))
     places = [i for i, leaf in enumerate(leaves) if is_symbolic(leaf)]
+    masks = [i for i in places if leaves[i].mask is not None]
 
     def run(fill: int) -> Any:
-        xs = tuple(
-            jax.ShapeDtypeStruct([fill if n is None else n for n in leaves[i].shape], leaves[i].dtype) for i in places
-        )
+        xs = [leaves[i].spec.filled(fill) for i in places] + [leaves[i].mask.filled(fill) for i in masks]
 
         def call(function: Any, *arrays: Any) -> Any:
             filled = list(leaves)
-            for i, array in zip(places, arrays, strict=True):
+            for i, array in zip(places, arrays, strict=False):
                 filled[i] = array
+            for i, mask in zip(masks, arrays[len(places) :], strict=True):
+                set_mask(filled[i], mask)
             positional, named = jax.tree.unflatten(structure, filled)
-            return function(*positional, **named)
+            out = function(*positional, **named)
+            return out, [mask_of(leaf) for leaf in jax.tree.leaves(out)]
 
         if isinstance(operation, Operation):
             return jax.eval_shape(lambda *arrays: call(operation.function, *arrays), *xs)
-        size_layers(operation, xs, call)
-        return abstract_call(operation, xs, lambda working, *arrays: call(working.roots[0], *arrays))
+        size_layers(operation, tuple(xs), call)
+        return abstract_call(operation, tuple(xs), lambda working, *arrays: call(working.roots[0], *arrays))
 
-    first = run(_FILLS[0])
+    first, first_masks = run(_FILLS[0])
     known = all(None not in leaves[i].shape for i in places)
-    second = first if known else run(_FILLS[1])
+    second, second_masks = (first, first_masks) if known else run(_FILLS[1])
 
-    def spec(a: Any, b: Any) -> Spec:
+    def spec(a: Any, b: Any, mask: Spec | None = None) -> Spec:
         if len(a.shape) != len(b.shape):
             raise StateError(f"{operation.name}: the rank of the output depends on a size that is not known.")
-        return Spec(tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True)), str(a.dtype))
+        shape = tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True))
+        return Spec(shape, str(a.dtype), mask)
 
-    return jax.tree.map(spec, first, second)
+    pairs = zip(first_masks, second_masks, strict=True)
+    mask_specs = iter([None if a is None else spec(a, b) for a, b in pairs])
+    return jax.tree.map(lambda a, b: spec(a, b, next(mask_specs)), first, second)
 
 
 def output_shape(layer: Layer, input_shape: Any) -> Any:

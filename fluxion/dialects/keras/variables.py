@@ -61,11 +61,11 @@ class Box:
 
     def assign_add(self, value: Any) -> Any:
         """Add `value` to the array."""
-        return self.assign(self.value + plain(value))
+        return self.assign(self.value + jnp.asarray(plain(value)))
 
     def assign_sub(self, value: Any) -> Any:
         """Subtract `value` from the array."""
-        return self.assign(self.value - plain(value))
+        return self.assign(self.value - jnp.asarray(plain(value)))
 
     def __jax_array__(self) -> Any:
         return self.value

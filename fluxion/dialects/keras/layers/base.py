@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fluxion.dialects.keras import activations, initializers, regularizers
 from fluxion.dialects.keras.configured import Configured, serialize
 from fluxion.dialects.keras.layer import Layer, has_own_seeds
+from fluxion.dialects.keras.random import SeedGenerator
 from fluxion.errors import ArgumentError, ShapeError, nearest
 from fluxion.layers.inputs import as_array
 from fluxion.transform.randomness import next_key
@@ -194,10 +195,15 @@ class Seeded(BuiltIn):
     seed: int | None
 
     def seeded(self, seed: int | None) -> None:
-        from fluxion.dialects.keras.random import SeedGenerator
-
         self.keep(seed=seed)
-        self.seed_generator = SeedGenerator(seed)
+        self._generator = None if seed is None else SeedGenerator(seed)
+
+    @property
+    def seed_generator(self) -> SeedGenerator:
+        """The generator of its own, made when it is first asked for."""
+        if self._generator is None:
+            self._generator = SeedGenerator(self.seed)
+        return self._generator
 
     def key(self) -> Any:
-        return self.seed_generator.next_key() if self.seed is not None or has_own_seeds() else next_key()
+        return self.seed_generator.next() if self.seed is not None or has_own_seeds() else next_key()
