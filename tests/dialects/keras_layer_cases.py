@@ -1,7 +1,6 @@
-"""The layers that are compared with Keras': how each is made, what it is given, and what is written down of it.
+"""The layers that are compared with Keras': how each is made, and what it is given.
 
-`measured(layers, case)` runs a case with either library; `record_keras_layers.py` writes Keras' numbers into a file, and
-the tests compare Fluxion's with them, or with Keras itself.
+`record_keras_layers.py` writes down what Keras computes, and `test_keras_layers.py` compares Fluxion with that.
 """
 
 from __future__ import annotations
@@ -11,13 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+NOTHING: dict[str, Any] = {}
+
 
 class Case(NamedTuple):
     """`make(layers)` is the layer; `inputs` are shapes, or arrays; `call` are more arguments of the call."""
 
     make: Callable[[Any], Any]
     inputs: tuple[Any, ...]
-    call: dict[str, Any] = {}
+    call: dict[str, Any] = NOTHING
     random: bool = False  # whether training draws numbers, so that only inference can be compared
     spread: bool = False  # whether the inputs are arguments of the call each, rather than one list
     config: bool = True  # whether the configs are compared
@@ -178,6 +179,24 @@ CASES: dict[str, Case] = {
         config=False,
     ),
     "time_distributed": Case(lambda k: k.TimeDistributed(k.Dense(4, activation="relu")), (SEQ,), config=False),
+    # Preprocessing
+    "rescaling": Case(lambda k: k.Rescaling(0.5, offset=[1.0, 2.0, 3.0]), (SEQ,)),
+    "normalization_given": Case(lambda k: k.Normalization(mean=[1.0, 2.0, 0.5], variance=[4.0, 0.5, 1.0]), (SEQ,)),
+    "normalization_inverted": Case(lambda k: k.Normalization(None, 2.0, 4.0, invert=True), (SEQ,)),
+    "category_encoding": Case(lambda k: k.CategoryEncoding(6), (ints(2, 4),)),
+    "category_encoding_one_hot": Case(lambda k: k.CategoryEncoding(6, "one_hot"), (ints(2, 4),)),
+    "category_encoding_count": Case(lambda k: k.CategoryEncoding(6, "count"), (ints(2, 4),)),
+    "discretization": Case(lambda k: k.Discretization([-0.5, 0.1, 0.6]), (SEQ,)),
+    "discretization_one_hot": Case(lambda k: k.Discretization([-0.5, 0.1], output_mode="one_hot"), (SEQ,)),
+    "resizing": Case(lambda k: k.Resizing(4, 7), (IMAGE,)),
+    "center_crop": Case(lambda k: k.CenterCrop(3, 2), (IMAGE,)),
+    "random_flip": Case(lambda k: k.RandomFlip(), (IMAGE,), random=True),
+    "random_zoom": Case(lambda k: k.RandomZoom((0.3, 0.3), (-0.2, -0.2)), (IMAGE,)),
+    "random_translation": Case(
+        lambda k: k.RandomTranslation((0.3, 0.3), (-0.2, -0.2), fill_mode="constant", fill_value=0.5), (IMAGE,)
+    ),
+    "random_rotation": Case(lambda k: k.RandomRotation((0.1, 0.1), fill_mode="nearest"), (IMAGE,)),
+    "random_contrast": Case(lambda k: k.RandomContrast((0.0, 0.0), value_range=(-1, 1)), (IMAGE,)),
 }
 
 

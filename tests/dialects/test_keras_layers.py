@@ -88,9 +88,8 @@ def compare(name, layer, inference, trained, theirs):
     if known["config"] is not None:
         config = json.loads(json.dumps(plain(layer.get_config())))
         assert {key: config.get(key, "nothing") for key in known["config"]} == plain(known["config"])
-        assert json.loads(json.dumps(type(layer).from_config(layer.get_config()).get_config())) == json.loads(
-            json.dumps(layer.get_config())
-        )
+        again = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+        assert plain(again.get_config()) == plain(layer.get_config())
     shapes = [(None, *x.shape[1:]) for x in data_of(case)]
     if not case.spread:
         shape = layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
@@ -138,4 +137,5 @@ NOT_COMPARED = {
     keras.layers.GRUCell,
     keras.layers.SimpleRNNCell,
     keras.layers.StackedRNNCells,
+    keras.layers.RandomCrop,  # which in Keras leaves images as they are in inference, other than documented
 }

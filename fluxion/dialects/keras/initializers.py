@@ -77,7 +77,7 @@ class Identity(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         if len(shape) != 2:
             raise ShapeError(f"Identity: expected the shape of a matrix, got {tuple(shape)}.")
-        return put(np.eye(*shape) * self.gain, shape, dtype)
+        return put(np.eye(shape[0], shape[1]) * self.gain, shape, dtype)
 
 
 class RandomInitializer(Initializer):

@@ -249,10 +249,10 @@ class Sequential(Model):
       name, trainable: as for `Model`.
 
     >>> from fluxion.dialects import keras
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="relu")])
-    >>> model.add(keras.layers.Dense(3))
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="relu", name="hidden")])
+    >>> model.add(keras.layers.Dense(3, name="head"))
     >>> model.output_shape, [layer.name for layer in model.layers]
-    ((None, 3), ['dense', 'dense_1'])
+    ((None, 3), ['hidden', 'head'])
     """
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None) -> None:

@@ -263,7 +263,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "inv": lambda x: jnp.linalg.inv(x),
     "det": lambda x: jnp.linalg.det(x),
     "solve": lambda a, b: jnp.linalg.solve(a, b),
-    "cholesky": lambda x: jnp.linalg.cholesky(x),
+    "cholesky": lambda x, upper=False: jnp.linalg.cholesky(x, upper=upper),
     "qr": lambda x, mode="reduced": jnp.linalg.qr(x, mode),
     "svd": lambda x, full_matrices=True, compute_uv=True: jnp.linalg.svd(x, full_matrices, compute_uv),
     "eigh": lambda x: jnp.linalg.eigh(x),

@@ -60,7 +60,7 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
     >>> class Twice(keras.Layer):
     ...     def call(self, inputs):
     ...         return 2 * inputs
-    >>> text = keras.Sequential([keras.Input((2,)), Twice()]).to_json()
+    >>> text = keras.Sequential([keras.Input((2,)), Twice(name="twice")]).to_json()
     >>> with keras.saving.custom_object_scope({"Twice": Twice}):
     ...     keras.models.model_from_json(text).layers
     [<Twice name=twice, built=True>]
@@ -200,10 +200,8 @@ def _value(config: Any, depth: int) -> Any:
     )
 
 
-_PLAIN_MODULES = tuple(
-    f"keras.{part}"
-    for part in ("initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optimizers")
-) + ("keras.optimizers.schedules",)
+_PLAIN_MODULES = {"keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations"}
+_PLAIN_MODULES |= {"keras.losses", "keras.metrics", "keras.optimizers", "keras.optimizers.schedules"}
 
 
 @functools.cache
@@ -570,7 +568,7 @@ def load_model(
             _compile(model, compiled)
         except (FluxionError, TypeError) as error:
             raise FileFormatError(
-                f"{path}: the model cannot be compiled as it was: {error} Give compile=False, and compile it afterwards."
+                f"{path}: cannot be compiled as it was: {error} Give compile=False and compile it afterwards."
             ) from error
     return model
 

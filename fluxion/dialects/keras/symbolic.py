@@ -24,9 +24,9 @@ class KerasTensor:
     """What a layer returns for a symbolic input: a shape, in which unknown sizes are None, and a dtype.
 
     >>> from fluxion.dialects import keras
-    >>> x = keras.Input((28, 28, 1))
+    >>> x = keras.Input((28, 28, 1), name="image")
     >>> x, (x[:, 0] + 1).shape
-    (<KerasTensor shape=(None, 28, 28, 1), dtype=float32, name=input_layer>, (None, 28, 1))
+    (<KerasTensor shape=(None, 28, 28, 1), dtype=float32, name=image>, (None, 28, 1))
     """
 
     __keras_tensor__ = True
@@ -127,9 +127,8 @@ def is_symbolic(value: Any) -> bool:
 
 def symbolic_call(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Note a call of a layer or an `Operation` on symbolic tensors; returns symbolic tensors."""
-    if isinstance(operation, Layer) and operation.unsized:
-        with jax.ensure_compile_time_eval():
-            operation._build_with(call_spec(type(operation)).shapes(args, kwargs))
+    if isinstance(operation, Layer) and not operation.built:
+        operation._build_for_call(call_spec(type(operation)).shapes(args, kwargs))
     leaves, structure = jax.tree.flatten(output_specs(operation, args, kwargs))
     node = Node(operation, args, kwargs)
     vars(operation).setdefault("inbound_nodes", []).append(node)

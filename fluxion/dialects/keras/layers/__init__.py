@@ -25,6 +25,16 @@ from fluxion.dialects.keras.layers.convolutional import (
     SeparableConvolution2D,
 )
 from fluxion.dialects.keras.layers.core import Dense, EinsumDense, Embedding, Identity, Lambda, Masking
+from fluxion.dialects.keras.layers.images import (
+    CenterCrop,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+    Resizing,
+)
 from fluxion.dialects.keras.layers.merging import (
     Add,
     Average,
@@ -76,6 +86,7 @@ from fluxion.dialects.keras.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from fluxion.dialects.keras.layers.preprocessing import CategoryEncoding, Discretization, Normalization, Rescaling
 from fluxion.dialects.keras.layers.recurrent import GRU, LSTM, RNN, Bidirectional, SimpleRNN, TimeDistributed
 from fluxion.dialects.keras.layers.regularization import (
     ActivityRegularization,
@@ -124,6 +135,8 @@ __all__ = [
     "AvgPool3D",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
+    "CenterCrop",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
@@ -143,6 +156,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "Discretization",
     "Dot",
     "Dropout",
     "EinsumDense",
@@ -183,12 +197,21 @@ __all__ = [
     "Minimum",
     "MultiHeadAttention",
     "Multiply",
+    "Normalization",
     "PReLU",
     "Permute",
     "RMSNormalization",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
     "ReLU",
     "RepeatVector",
+    "Rescaling",
     "Reshape",
+    "Resizing",
     "SeparableConv1D",
     "SeparableConv2D",
     "SeparableConvolution1D",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from fluxion.dialects.keras import activations
-from fluxion.dialects.keras.layers.base import BuiltIn, LayerOptions, floats
+from fluxion.dialects.keras.layers.base import BuiltIn, LayerOptions, floats, known_size
 from fluxion.errors import ArgumentError
 
 
@@ -94,10 +94,10 @@ class PReLU(BuiltIn):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        shape = list(input_shape[1:])
-        for axis in self.shared_axes or ():
-            shape[axis - 1] = 1
-        self.alpha = self.weight("alpha", shape)
+        shared = self.shared_axes or ()
+        axes = range(1, len(input_shape))
+        sizes = [1 if axis in shared else known_size("PReLU", input_shape, axis) for axis in axes]
+        self.alpha = self.weight("alpha", sizes)
 
     def call(self, inputs: Any) -> Any:
         x = floats(inputs)

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from fluxion import ops
-from fluxion.dialects.keras.layers.base import LayerOptions, Seeded, floats, one_of, rate, unsupported
+from fluxion.dialects.keras.layers.base import CommonOptions, LayerOptions, Seeded, floats, one_of, rate, unsupported
 from fluxion.dialects.keras.layers.core import EinsumDense
 from fluxion.errors import ArgumentError, ShapeError
 from fluxion.layers.inputs import whole
@@ -54,7 +54,7 @@ class MultiHeadAttention(Seeded):
         bias_constraint: Any = None,
         use_gate: bool = False,
         seed: int | None = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         name = "MultiHeadAttention"

@@ -33,14 +33,19 @@ FINDERS = {
 }
 
 
-class LayerOptions(TypedDict, total=False):
+class CommonOptions(TypedDict, total=False):
     """The arguments that every layer takes, beside its own."""
 
     name: str | None
     trainable: bool
     dtype: Any
-    activity_regularizer: Any
     input_shape: Any
+
+
+class LayerOptions(CommonOptions, total=False):
+    """Those, and two that some layers have among their own."""
+
+    activity_regularizer: Any
     input_dim: int | None
 
 

@@ -1,4 +1,4 @@
-"""Recurrent cells: `SimpleRNNCell`, `LSTMCell`, `GRUCell`, one step each; `StackedRNNCells` puts several above one another.
+"""Recurrent cells, one step each: `SimpleRNNCell`, `LSTMCell`, `GRUCell`, and `StackedRNNCells` of several.
 
 A cell is called as `output, states = cell(inputs, states)`, `states` being a list. The layers in `recurrent.py` run
 cells over sequences; these have loops of their own for that (`sequence`), those of Fluxion's `LSTM` and `GRU`.
@@ -154,8 +154,8 @@ class Cell(Seeded):
 
 def _loop(gates: Any, added: Any, states: States, weight: Any, other: Any, keep: Any, reverse: bool) -> tuple[Any, Any]:
     """`unroll_product` with time as the second axis."""
-    first = [None if a is None else jnp.moveaxis(a, 1, 0) for a in (added, other, keep)]
-    out, last = unroll_product(gates, first[0], tuple(states), weight, first[1], first[2], reverse=reverse)
+    other, keep = (None if a is None else jnp.moveaxis(a, 1, 0) for a in (other, keep))
+    out, last = unroll_product(gates, jnp.moveaxis(added, 1, 0), tuple(states), weight, other, keep, reverse=reverse)
     return jnp.moveaxis(out, 0, 1), last
 
 
@@ -305,8 +305,8 @@ class LSTMCell(Cell):
 class GRUCell(Cell):
     """`h = z * h + (1 - z) * n`, with the gates `z, r, n` in the columns of the kernels.
 
-    `n = activation(x_n + r * (h @ recurrent_kernel_n + bias_n))` with `reset_after`, whose bias is `(2, 3 * units)`, one
-    row for the input and one for the state; else `n = activation(x_n + (r * h) @ recurrent_kernel_n)`.
+    `n = activation(x_n + r * (h @ recurrent_kernel_n + bias_n))` with `reset_after`, whose bias is `(2, 3 * units)`,
+    one row for the input and one for the state; else `n = activation(x_n + (r * h) @ recurrent_kernel_n)`.
     """
 
     gates = 3

@@ -15,7 +15,7 @@ from fluxion import ops
 from fluxion.dialects.keras.activations import fused
 from fluxion.dialects.keras.layers.base import (
     BuiltIn,
-    LayerOptions,
+    CommonOptions,
     channels_last,
     check_size,
     known_size,
@@ -95,7 +95,7 @@ class _Conv(_Windowed):
         activity_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         name = type(self).__name__
@@ -191,7 +191,7 @@ class _ConvTranspose(_Windowed):
         activity_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         name = type(self).__name__
@@ -235,7 +235,7 @@ class _ConvTranspose(_Windowed):
         return fused(self.activation)(plus(y, value(self.bias)))
 
     def _ends(self, axis: int) -> tuple[int, int]:
-        """The cells that are dropped before and after the result along a spatial axis, fewer than 0 where some are added."""
+        """The cells dropped before and after the result along a spatial axis; below 0 where cells are added."""
         size, stride = reach(self.kernel_size[axis], self.dilation_rate[axis]), self.strides[axis]
         extra = None if self.output_padding is None else self.output_padding[axis]
         if self.padding == "valid":
@@ -293,7 +293,7 @@ class _DepthwiseConv(_Windowed):
         activity_regularizer: Any = None,
         depthwise_constraint: Any = None,
         bias_constraint: Any = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         self.keep(depth_multiplier=whole(type(self).__name__, "depth_multiplier", depth_multiplier))
@@ -376,7 +376,7 @@ class _SeparableConv(_Windowed):
         depthwise_constraint: Any = None,
         pointwise_constraint: Any = None,
         bias_constraint: Any = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         name = type(self).__name__

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fluxion.dialects.keras.activations import fused
 from fluxion.dialects.keras.layers.base import (
     BuiltIn,
+    CommonOptions,
     LayerOptions,
     array,
     check_size,
@@ -48,7 +49,7 @@ class Dense(BuiltIn):
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
         quantization_config: Any = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         unsupported("Dense", lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config)
@@ -135,12 +136,7 @@ class EinsumDense(BuiltIn):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         given, sizes = self._sizes(input_shape)
         kernel, result = self.equation.split(",")[1].split("->")
-        unknown = [letter for letter in kernel if sizes.get(letter) is None]
-        if unknown:
-            raise ShapeError(
-                f"EinsumDense: the size of {unknown[0]!r} in {self.equation!r} is not known for {input_shape}."
-            )
-        self.kernel = self.weight("kernel", [sizes[letter] for letter in kernel])
+        self.kernel = self.weight("kernel", self._known(kernel, sizes, input_shape))
         self.bias = None
         if self.bias_axes is not None:
             letters = result.replace("...", "")
@@ -150,13 +146,26 @@ class EinsumDense(BuiltIn):
             first = min(letters.index(letter) for letter in self.bias_axes)
             after = 1 if result.endswith("...") else 0
             more = len(input_shape) - len(given.replace("...", "")) if after else 0
-            shape = [sizes[letter] if letter in self.bias_axes else 1 for letter in letters[first:]]
-            self.bias = self.weight("bias", [*shape, *[1] * more])
+            found = self._known(self.bias_axes, sizes, input_shape)
+            own = dict(zip(self.bias_axes, found, strict=True))
+            self.bias = self.weight("bias", (*(own.get(letter, 1) for letter in letters[first:]), *(1,) * more))
+
+    def _known(self, letters: str, sizes: dict[str, int | None], input_shape: Any) -> list[int]:
+        """The sizes of these letters, which must be known."""
+        found = []
+        for letter in letters:
+            size = sizes.get(letter)
+            if size is None:
+                raise ShapeError(
+                    f"EinsumDense: the size of {letter!r} in {self.equation!r} is not known for {input_shape}."
+                )
+            found.append(size)
+        return found
 
     def _sizes(self, input_shape: Sequence[int | None]) -> tuple[str, dict[str, int | None]]:
         """The letters of the input, and the sizes of all letters."""
         given, rest = self.equation.split(",")
-        kernel, result = rest.split("->")
+        result = rest.split("->")[1]
         letters = given.replace("...", "")
         shape = list(input_shape)
         shape = shape[len(shape) - len(letters) :] if given.startswith("...") else shape[: len(letters)]
@@ -174,7 +183,7 @@ class EinsumDense(BuiltIn):
             if size is not None:
                 if sizes.get(letter) not in (None, size):
                     raise ShapeError(
-                        f"EinsumDense: output_shape {wanted} does not fit {self.equation!r} and input {tuple(input_shape)}."
+                        f"EinsumDense: output_shape {wanted} does not fit {self.equation!r} with input {input_shape}."
                     )
                 sizes[letter] = size
         return given, sizes
@@ -210,7 +219,7 @@ class Embedding(BuiltIn):
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
         quantization_config: Any = None,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**options)
         unsupported("Embedding", lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config)
@@ -243,8 +252,8 @@ class Masking(BuiltIn):
     """Time steps whose features all equal `mask_value` are set to 0, and layers after this one skip them.
 
     >>> from fluxion.dialects import keras
-    >>> layer = keras.layers.Masking(mask_value=-1.0)
-    >>> x = keras.ops.array([[[1.0, 2.0], [-1.0, -1.0]]])
+    >>> layer = keras.layers.Masking(mask_value=9.0)
+    >>> x = keras.ops.array([[[1.0, 2.0], [9.0, 9.0]]])
     >>> layer(x).tolist(), layer.compute_mask(x).tolist()
     ([[[1.0, 2.0], [0.0, 0.0]]], [[True, False]])
     """

@@ -207,7 +207,7 @@ def _functional(cls: Callable[..., Merge], example: str) -> Callable[..., Any]:
         return cls(**options)(inputs)
 
     merge.__name__ = merge.__qualname__ = example
-    merge.__doc__ = f"`{cls.__name__}(**options)(inputs)`."  # type: ignore[attr-defined]
+    merge.__doc__ = f"`{cls.__name__}(**options)(inputs)`."
     return merge
 
 

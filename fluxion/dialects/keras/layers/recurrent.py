@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxion.dialects.keras.layer import Layer, call_spec
-from fluxion.dialects.keras.layers.base import BuiltIn, LayerOptions, floats, one_of, unsupported
+from fluxion.dialects.keras.layers.base import BuiltIn, CommonOptions, LayerOptions, floats, one_of, unsupported
 from fluxion.dialects.keras.layers.cells import (
     Cell,
     GRUCell,
@@ -31,8 +31,8 @@ class RNN(BuiltIn):
 
     The output is that of the last step, `(batch, units)`, or with `return_sequences` those of all,
     `(batch, time, units)`. With `return_state` a call returns `(output, *states)`. The call takes `initial_state`, a
-    list, and `mask`, `(batch, time)`: at a step that does not count the states stay and the output is the last one, or 0
-    with `zero_output_for_mask`. With `go_backwards` the last step comes first.
+    list, and `mask`, `(batch, time)`: at a step that does not count the states stay and the output is the last one, or
+    0 with `zero_output_for_mask`. With `go_backwards` the last step comes first.
 
     A cell is a layer with `state_size` and `call(inputs, states)`, which returns the output and the next states.
 
@@ -105,8 +105,8 @@ class RNN(BuiltIn):
             out, last = self._any_cell(x, states, keep, training)
         if self.go_backwards:
             out, keep = jnp.flip(out, 1), None if keep is None else jnp.flip(keep, 1)
-        if keep is not None and not (self.zero_output_for_mask and self.return_sequences):
-            out = held(out, keep) if not self.zero_output_for_mask else out
+        if keep is not None and not self.zero_output_for_mask:
+            out = held(out, keep)
         out = out if self.return_sequences else out[:, -1]
         return (out, *last) if self.return_state else out
 
@@ -178,7 +178,7 @@ class SimpleRNN(_GatedLayer):
         unroll: bool = False,
         seed: int | None = None,
         zero_output_for_mask: bool = False,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         BuiltIn.__init__(self, **options)
         self._over_time(return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask)
@@ -242,7 +242,7 @@ class LSTM(_GatedLayer):
         unroll: bool = False,
         use_cudnn: Any = "auto",
         zero_output_for_mask: bool = False,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         BuiltIn.__init__(self, **options)
         one_of("LSTM", "use_cudnn", use_cudnn, ("auto", False))
@@ -309,7 +309,7 @@ class GRU(_GatedLayer):
         reset_after: bool = True,
         use_cudnn: Any = "auto",
         zero_output_for_mask: bool = False,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[CommonOptions],
     ) -> None:
         BuiltIn.__init__(self, **options)
         one_of("GRU", "use_cudnn", use_cudnn, ("auto", False))

@@ -81,8 +81,8 @@ class SpatialDropout1D(_SpatialDropout):
 
     dims = 1
 
-    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=dtype)
+    def __init__(self, rate: float, seed: int | None = None, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
         self._drop(rate, seed)
 
 
@@ -96,10 +96,9 @@ class SpatialDropout2D(_SpatialDropout):
         rate: float,
         data_format: str | None = None,
         seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
+        **options: Unpack[LayerOptions],
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(**options)
         self._drop(rate, seed, data_format)
         self.keep(data_format="channels_last")
 

@@ -1,4 +1,4 @@
-"""Layers that move, repeat, add or cut cells: `Flatten`, `Reshape`, `UpSampling2D`, `ZeroPadding2D`, `Cropping2D`, ..."""
+"""Layers that move, repeat, add or cut cells: `Flatten`, `Reshape`, `UpSampling2D`, `ZeroPadding2D`, `Cropping2D`..."""
 
 from __future__ import annotations
 
