@@ -19,7 +19,7 @@ def main(epochs: int = 100) -> list[float]:
         ]
     )
     model.compile(
-        optimizer=keras.optimizers.Adam(epsilon=1e-8),
+        optimizer=fx.Adam(),  # Keras' own Adam has its epsilon at another place
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )

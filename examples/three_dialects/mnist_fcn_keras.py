@@ -5,7 +5,6 @@ import sys
 from data import mnist_csv
 from fluxion.dialects.keras.layers import Dense, Dropout
 from fluxion.dialects.keras.losses import SparseCategoricalCrossentropy
-from fluxion.dialects.keras.optimizers import Adam
 from fluxion.dialects.keras.utils import set_random_seed
 
 import fluxion as fx
@@ -25,7 +24,9 @@ def main(train_file: str, test_file: str, epochs: int = 10) -> list[float]:
     model.add(Dropout(0.2))
     model.add(Dense(10))
     model.compile(
-        optimizer=Adam(epsilon=1e-8), loss=SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+        optimizer=fx.Adam(),  # Keras' own Adam has its epsilon at another place
+        loss=SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
     )
     batches = fx.DataLoader(train, batch_size=128, shuffle=True, partial=False, seed=123)
     history = model.fit(batches, epochs=epochs, verbose=0)

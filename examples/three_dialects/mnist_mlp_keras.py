@@ -20,7 +20,7 @@ def main(epochs: int = 5) -> list[float]:
         ]
     )
     model.compile(
-        optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8),
+        optimizer=fx.Adam(1e-3),  # Keras' own Adam has its epsilon at another place
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

@@ -26,7 +26,7 @@ RESERVED = ("loss", "epoch", "learning_rate", "seconds", "samples_per_second")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Summed:
-    """A metric that is no mean over observations: `totals` are added up over all batches, `result(totals)` is the number.
+    """A metric that is no mean over observations: `totals` are added up over batches, `result` makes the number.
 
     Return it from a metric, or by name from a loss, where the mean of the batches' values would be another number than
     that of the whole: precision, recall, F1, the root of a mean.
@@ -67,14 +67,16 @@ class Column(NamedTuple):
 def split_loss(returned: Any) -> tuple[Any, OrderedDict[str, Any]]:
     """The loss, and the named numbers that a loss function has returned with it.
 
-    A tuple's first element is the loss. Of a dict that comes second, what is a number or `Summed` is recorded; the rest,
-    and what has a name that a history needs for itself, is the caller's own affair.
+    A tuple's first element is the loss. Of a dict that comes second, what is a number or `Summed` is recorded; the
+    rest, and what has a name that a history needs for itself, is the caller's own affair.
     """
     if not isinstance(returned, tuple) or not returned:
         return returned, OrderedDict()
     loss, *rest = returned
     beside = rest[0] if rest and isinstance(rest[0], Mapping) else {}
-    return loss, OrderedDict((n, v) for n, v in beside.items() if isinstance(n, str) and n not in RESERVED and _is_one(v))
+    return loss, OrderedDict(
+        (n, v) for n, v in beside.items() if isinstance(n, str) and n not in RESERVED and _is_one(v)
+    )
 
 
 def _is_one(value: Any) -> bool:
@@ -89,9 +91,7 @@ def checked(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """What metrics give by name, in an order that JAX keeps; errors for what is neither a number nor `Summed`."""
     for name, value in named.items():
         if name in RESERVED:
-            raise ArgumentError(
-                f"metrics: expected a name of its own, got {name!r}. {', '.join(RESERVED)} are taken."
-            )
+            raise ArgumentError(f"metrics: expected a name of its own, got {name!r}. {', '.join(RESERVED)} are taken.")
         if not isinstance(value, Summed) and np.shape(value) != ():
             raise ShapeError(
                 f"{name}: expected a number, got shape {np.shape(value)}. Take its mean, or return "

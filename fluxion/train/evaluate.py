@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -179,7 +178,7 @@ class Pending(NamedTuple):
         if not np.isfinite(plain).all():
             value = self.again[name]()
             plain = value.totals if isinstance(value, Summed) else value
-        return dataclasses.replace(value, totals=np.asarray(plain)) if isinstance(value, Summed) else plain
+        return Summed(plain, value.result) if isinstance(value, Summed) else plain
 
 
 def _values(objective: Objective, model: Any, forward: Any, batch: Any, largest: int) -> Pending:

@@ -103,7 +103,6 @@ def fit(
     context = FitContext(model=model, opt=opt, epochs=epochs)
     moment = None if folder is None else folder.begin(context, followers, batches, saved, seed, named)
 
-
     def objective(batch: Any) -> Objective:
         return Objective(loss, is_by_prediction(loss, batch), tuple(named.items()))
 

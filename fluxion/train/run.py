@@ -18,8 +18,9 @@ from fluxion.errors import DataError, StateError
 from fluxion.optim.optimizer import Optimizer
 from fluxion.train.callbacks import Callbacks, FitContext
 from fluxion.train.checkpoint import EpochPart, Moment
-from fluxion.train.columns import Column, Running, by_epoch
+from fluxion.train.columns import Running, by_epoch
 from fluxion.train.evaluate import batch_length
+from fluxion.train.progress import Loss
 from fluxion.train.runfolder import RunFolder
 from fluxion.train.step import Objective, Training, as_batch
 from fluxion.train.steps import (
@@ -41,7 +42,7 @@ class Display(Protocol):
     def start_epoch(self, epoch: int, done: int = 0) -> None:
         """Epoch number `epoch`, from 1, begins; `done` of its steps were made before the run was resumed."""
 
-    def step(self, loss: float | None = None, samples: int = 0, steps: int = 1) -> None:
+    def step(self, loss: Loss = None, samples: int = 0, steps: int = 1) -> None:
         """So many more steps over so many observations are under way; the last loss that is known."""
 
     def end_epoch(self, row: Mapping[str, int | float]) -> None:

@@ -1,7 +1,7 @@
 """What is computed alike by Keras and by the dialect: losses, metrics, trajectories of optimizers, histories of `fit`.
 
-Each function takes the module, Keras itself or `fluxion.dialects.keras`, and gives numbers by name. Those of Keras 3.15.1
-(JAX 0.10, CPU) are kept in `keras_training_recorded.json`, which this program writes:
+Each function takes the module, Keras itself or `fluxion.dialects.keras`, and gives numbers by name. Those of Keras
+3.15.1 (JAX 0.10, CPU) are kept in `keras_training_recorded.json`, which this program writes:
 
     KERAS_BACKEND=jax python tests/dialects/keras_training_cases.py
 """
@@ -144,11 +144,11 @@ def name_of(name, options):
     return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
 
 
-def loss_numbers(keras):
+def loss_numbers(keras, quick=False):
     """Each loss, by reduction, without and with weights."""
     found = {}
     for name, target, prediction, options in LOSSES:
-        for reduction in ("sum_over_batch_size", "sum", "mean_with_sample_weight", None):
+        for reduction in ("sum_over_batch_size", "sum", "mean_with_sample_weight", None)[: 1 if quick else 4]:
             for weight in (None, W[: len(target)]):
                 if weight is not None and name in ("Dice", "Tversky"):
                     continue  # one value for all: nothing to weight
@@ -158,11 +158,11 @@ def loss_numbers(keras):
     return found
 
 
-def metric_numbers(keras):
+def metric_numbers(keras, quick=False):
     """Each metric over two batches, without and with weights."""
     found = {}
     for name, target, prediction, options in METRICS:
-        for weight in (None, W):
+        for weight in (None, W)[: 1 if quick else 2]:
             if weight is not None and name == "MeanIoU":
                 continue  # Keras casts its weights to integers
             metric = getattr(keras.metrics, name)(**options)
@@ -174,13 +174,13 @@ def metric_numbers(keras):
     return found
 
 
-def schedule_numbers(keras):
+def schedule_numbers(keras, quick=False):
     """The rates of 14 steps."""
     made = {name_of(n, o): getattr(keras.optimizers.schedules, n)(**o) for n, o in SCHEDULES}
     return {name: np.array([float(schedule(step)) for step in range(14)]) for name, schedule in made.items()}
 
 
-def optimizer_numbers(keras):
+def optimizer_numbers(keras, quick=False):
     """Two arrays after ten updates, the learning rate changed after the fifth."""
     rng = np.random.default_rng(3)
     start = [rng.normal(size=(3, 2)).astype("float32"), rng.normal(size=4).astype("float32")]

@@ -24,7 +24,7 @@ BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "
 
 
 class Callback:
-    """The base of callbacks: override the hooks you need. `self.model` is the model, `self.params` what `fit` was given.
+    """The base of callbacks: override the hooks you need. `self.model` is the model, `self.params` what `fit` got.
 
     Epochs and batches count from 0; `logs` holds the numbers so far, `{"loss": ..., "val_loss": ...}`. To end training
     set `self.model.stop_training = True`.
@@ -179,7 +179,7 @@ class _Monitor(Callback):
         direction = next((m.direction for m in found if m.direction), None)
         if direction is None:
             raise ArgumentError(
-                f"{type(self).__name__}: expected mode=\"min\" or mode=\"max\" for {self.monitor!r}: of this number it is "
+                f'{type(self).__name__}: expected mode="min" or mode="max" for {self.monitor!r}: of this number it is '
                 "not known whether less or more is better."
             )
         return direction == "up"
@@ -250,8 +250,8 @@ class ModelCheckpoint(_Monitor):
     """Save the model, or its weights, after each epoch or after each `save_freq` batches.
 
     `filepath` may hold `{epoch:02d}` (from 1), `{batch}` and names of the logs: `"{epoch:02d}-{val_loss:.2f}.keras"`.
-    It ends in `.weights.h5` where `save_weights_only`, in `.keras` or `.h5` otherwise. With `save_best_only` it is written
-    only where `monitor` is better than ever, and than `initial_value_threshold`.
+    It ends in `.weights.h5` where `save_weights_only`, in `.keras` or `.h5` otherwise. With `save_best_only` it is
+    written only where `monitor` is better than ever, and than `initial_value_threshold`.
     """
 
     def __init__(
@@ -275,7 +275,9 @@ class ModelCheckpoint(_Monitor):
                 f"ModelCheckpoint: expected filepath to end in {' or '.join(ends)}, got {self.filepath!r}."
             )
         if save_freq != "epoch" and (isinstance(save_freq, str | bool) or save_freq < 1):
-            raise ArgumentError(f'ModelCheckpoint: expected save_freq "epoch" or a number of batches, got {save_freq!r}.')
+            raise ArgumentError(
+                f'ModelCheckpoint: expected save_freq "epoch" or a number of batches, got {save_freq!r}.'
+            )
         self.epoch, self.seen = 0, 0
 
     def wants(self, *hooks: str) -> bool:
@@ -327,8 +329,8 @@ class ModelCheckpoint(_Monitor):
         wanted = [name for name in re.findall(r"\{(\w+)", self.filepath) if name not in known]
         if wanted:
             raise ArgumentError(
-                f"ModelCheckpoint: filepath {self.filepath!r} names {wanted[0]!r}.{nearest(wanted[0], known)} There are: "
-                f"{', '.join(known)}."
+                f"ModelCheckpoint: filepath {self.filepath!r} names {wanted[0]!r}.{nearest(wanted[0], known)} There "
+                f"are: {', '.join(known)}."
             )
         return self.filepath.format(**known)
 
@@ -336,8 +338,8 @@ class ModelCheckpoint(_Monitor):
 class ReduceLROnPlateau(_Monitor):
     """Multiply the learning rate by `factor` when a number has not bettered for `patience` epochs.
 
-    Then `cooldown` epochs pass before counting begins anew; the rate does not go below `min_lr`. Adds `learning_rate` to
-    the logs.
+    Then `cooldown` epochs pass before counting begins anew; the rate does not go below `min_lr`. Adds
+    `learning_rate` to the logs.
     """
 
     def __init__(
@@ -403,7 +405,7 @@ class LearningRateScheduler(Callback):
         optimizer = self.model.optimizer
         two = len(inspect.signature(self.schedule).parameters) > 1
         rate = self.schedule(epoch, float(optimizer.learning_rate)) if two else self.schedule(epoch)
-        if isinstance(rate, bool) or not isinstance(rate, float | np.floating) and not hasattr(rate, "__array__"):
+        if isinstance(rate, bool) or (not isinstance(rate, float | np.floating) and not hasattr(rate, "__array__")):
             raise ArgumentError(f"LearningRateScheduler: expected a float from schedule, got {rate!r}.")
         optimizer.learning_rate = float(rate)
         if self.verbose > 0:

@@ -15,8 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxion.dialects.keras.losses import FunctionLoss, Loss, as_loss, binary_crossentropy
-from fluxion.dialects.keras.losses import categorical_crossentropy, sparse_categorical_crossentropy
+from fluxion.dialects.keras import losses as keras_losses
+from fluxion.dialects.keras import metrics as keras_metrics
+from fluxion.dialects.keras.losses import (
+    FunctionLoss,
+    Loss,
+    as_loss,
+    binary_crossentropy,
+    categorical_crossentropy,
+    sparse_categorical_crossentropy,
+)
 from fluxion.dialects.keras.metrics import Metric, as_metric
 from fluxion.errors import ArgumentError, DataError, ShapeError, nearest
 from fluxion.train.columns import Summed
@@ -80,6 +88,12 @@ class Spec:
         for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
             if value is not None and not isinstance(value, list | tuple | Mapping):
                 raise ArgumentError(f"{name}: expected a list or a dict, got {value!r}. Write [{value!r}].")
+        for identifier in jax.tree.leaves(loss):
+            if isinstance(identifier, str) and identifier.lower() not in ("crossentropy", "ce"):
+                keras_losses.get(identifier)  # so that a name that is none is known now
+        for identifier in jax.tree.leaves((metrics, weighted_metrics)):
+            if isinstance(identifier, str):
+                keras_metrics.get(identifier)
         self.loss, self.loss_weights = loss, loss_weights
         self.metrics, self.weighted_metrics = metrics, weighted_metrics
         self.output_names = output_names
@@ -214,8 +228,7 @@ def targets_for(outputs: Outputs, y_true: Any) -> list[Any]:
         return [None] * len(outputs.names)
     if len(outputs.names) == 1 and not isinstance(y_true, Mapping | list | tuple):
         return [y_true]
-    targets = outputs.spread("y", y_true)
-    return targets
+    return outputs.spread("y", y_true)
 
 
 def _weights_for(outputs: Outputs, sample_weight: Any) -> list[Any]:

@@ -111,7 +111,7 @@ class Epochs:
             self.bar.stream.write(f"Epoch {epoch}/{self.epochs}\n")
             self.bar.stream.flush()
 
-    def step(self, loss: float | None = None, samples: int = 0, steps: int = 1) -> None:
+    def step(self, loss: Any = None, samples: int = 0, steps: int = 1) -> None:
         """More steps are under way."""
         self.bar.step(steps, self.means)
 

@@ -81,19 +81,13 @@ class Batches:
 
     def __init__(self, source: Any, class_weight: Mapping[int, float] | None, caller: str) -> None:
         self.source, self.class_weight, self.caller = source, class_weight, caller
-        self.first: list[Any] = []  # what `peek` has taken of an iterator
 
     def __len__(self) -> int:
         return len(self.source)  # a TypeError where it has none, as it should be
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.raw():
-            parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
-            if len(parts) > 3:
-                raise ArgumentError(
-                    f"{self.caller}: expected batches x, (x, y) or (x, y, sample_weight), got a tuple of {len(parts)}."
-                )
-            yield as_batch(*parts, *(None,) * (3 - len(parts)), self.class_weight, self.caller)
+            yield as_batch(*unpacked(batch), self.class_weight, self.caller)
         if hasattr(self.source, "on_epoch_end"):
             self.source.on_epoch_end()
 

@@ -498,7 +498,7 @@ def found(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
         return None
     if isinstance(identifier, Mapping):
         made = choose(kind, identifier.get("class_name", ""), table)
-        return made.from_config(identifier.get("config", {})) if isinstance(made, type) else made
+        return made.from_config(identifier.get("config", {})) if hasattr(made, "from_config") else made
     value = choose(kind, identifier, table) if isinstance(identifier, str) else identifier
     if not callable(value):
         raise ArgumentError(f"{kind}: expected a name, a function or an object, got {identifier!r}.")
@@ -529,7 +529,7 @@ def reduced(values: Array, weight: Any, mask: Any, reduction: str) -> Array:
             mask = mask * _ratio(jnp.asarray(mask.size, mask.dtype), jnp.sum(mask))
         if weight is not None:
             mask, weight = same_rank(mask, jnp.asarray(weight).astype(values.dtype))
-            mask = weight * mask
+            mask = mask * weight_for(mask, weight)
         weight = mask
     if weight is not None:
         values, weight = same_rank(values, jnp.asarray(weight).astype(values.dtype))
@@ -545,7 +545,7 @@ def reduced(values: Array, weight: Any, mask: Any, reduction: str) -> Array:
 
 
 def weight_for(values: Array, weight: Array) -> Array:
-    """A weight with axes of 1 behind its own, so that each example's weighs all its values; errors where it does not fit."""
+    """A weight with axes of 1 behind its own, so that an example's weighs all its values."""
     shape = tuple(weight.shape)
     padded = shape + (1,) * (values.ndim - len(shape))
     if any(w not in (1, v) for w, v in zip(padded, values.shape, strict=False)) or len(padded) != values.ndim:

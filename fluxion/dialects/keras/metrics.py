@@ -19,7 +19,7 @@ import numpy as np
 
 from fluxion.dialects.keras import losses as keras_losses
 from fluxion.dialects.keras.layer import mask_of
-from fluxion.dialects.keras.losses import EPSILON, SHORT, Loss, family, found, same_rank, unit
+from fluxion.dialects.keras.losses import EPSILON, Loss, family, found, same_rank, unit
 from fluxion.dialects.keras.names import automatic_name, choose, known_arguments, snake_case
 from fluxion.dialects.keras.variables import Box, Variable, plain
 from fluxion.errors import ArgumentError, ShapeError
@@ -150,8 +150,8 @@ class Metric:
         """The result for sums over all batches."""
         if np.isnan(totals).any():
             raise ArgumentError(
-                f"{self.name}: expected update_state to add to the metric's variables, but what it does to them depends "
-                "on their values. In compile a metric is a sum over batches; use this one alone, with update_state."
+                f"{self.name}: expected update_state to add to the metric's variables, but what it does to them "
+                "depends on their values. In compile a metric is a sum over batches; use this one alone."
             )
         with self.holding([jnp.asarray(x, self.dtype) for x in _split(totals, shapes)]):
             return np.asarray(self.result())
@@ -267,7 +267,7 @@ class MeanMetricWrapper(Mean):
     """The mean of a function `(y_true, y_pred, **options)` of values per example."""
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **options: Any) -> None:
-        super().__init__(name=name or getattr(fn, "__name__", type(fn).__name__), dtype=dtype)
+        super().__init__(name=name or str(getattr(fn, "__name__", type(fn).__name__)), dtype=dtype)
         self.fn, self.options = fn, options
         vars(self).update(options)
         if fn in _DOWN or isinstance(fn, Loss):
@@ -359,7 +359,9 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> A
 
 
 def _among(labels: Any, p: Array, k: int) -> Array:
-    own = jnp.take_along_axis(p, jnp.asarray(labels)[..., None].astype(jnp.int32), axis=-1, mode="fill", fill_value=jnp.nan)
+    own = jnp.take_along_axis(
+        p, jnp.asarray(labels)[..., None].astype(jnp.int32), axis=-1, mode="fill", fill_value=jnp.nan
+    )
     return (jnp.sum(p > own, axis=-1) < k).astype(jnp.float32) * jnp.isfinite(own[..., 0])
 
 
@@ -422,7 +424,11 @@ class R2Score(_Sums):
         t, p = (x.astype(jnp.float32) for x in _aligned(self.name, y_true, y_pred))
         if t.ndim != 2:
             raise ShapeError(f"{self.name}: expected y of shape (batch, outputs), got {t.shape}.")
-        w = jnp.ones_like(t) if sample_weight is None else jnp.broadcast_to(jnp.asarray(sample_weight).reshape(-1, 1), t.shape)
+        w = (
+            jnp.ones_like(t)
+            if sample_weight is None
+            else jnp.broadcast_to(jnp.asarray(sample_weight).reshape(-1, 1), t.shape)
+        )
         sums = [jnp.sum(x, axis=0) for x in (w * t**2, w * t, w * (t - p) ** 2, w)]
         return *sums, jnp.asarray(t.size, jnp.float32)
 
@@ -876,7 +882,9 @@ class MeanIoU(_Sums):
         p = jnp.asarray(y_pred) if self.sparse_y_pred else jnp.argmax(jnp.asarray(y_pred), axis=-1)
         t, p = (x.astype(jnp.int32).reshape(-1) for x in (t, p))
         if t.shape != p.shape:
-            raise ShapeError(f"{self.name}: expected as many classes in y_true as in y_pred, got {t.size} and {p.size}.")
+            raise ShapeError(
+                f"{self.name}: expected as many classes in y_true as in y_pred, got {t.size} and {p.size}."
+            )
         w = jnp.ones(t.shape) if sample_weight is None else jnp.asarray(sample_weight).reshape(-1)
         if self.ignore_class is not None:
             w = jnp.where(t == self.ignore_class, 0, w)
@@ -1034,7 +1042,9 @@ def _array(x: Any) -> Any:
 
 def _aligned(name: str, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Two arrays of one shape, after Keras' changes of rank; nothing broadcasts."""
-    t, p = same_rank(*(jnp.asarray(checks.numbers(name, what, x)) for what, x in (("y_true", y_true), ("y_pred", y_pred))))
+    t, p = same_rank(
+        *(jnp.asarray(checks.numbers(name, what, x)) for what, x in (("y_true", y_true), ("y_pred", y_pred)))
+    )
     if t.shape != p.shape:
         raise ShapeError(f"{name}: expected y_true of shape {p.shape}, got {t.shape}. Reshape one of them.")
     return t, p

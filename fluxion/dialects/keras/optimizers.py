@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from fluxion.dialects.keras import schedules
 from fluxion.dialects.keras.names import automatic_name, choose, known_arguments, snake_case
 from fluxion.dialects.keras.schedules import LearningRateSchedule
 from fluxion.dialects.keras.variables import Box, plain
-from fluxion.errors import ArgumentError, StateError, nearest
+from fluxion.errors import ArgumentError, StateError
 from fluxion.optim import Lion as LionRule
 from fluxion.optim import NAdam, adjust, freeze, setup, update
 from fluxion.optim.base import Rule, transformation
@@ -29,7 +29,6 @@ from fluxion.optim.chain import AccumGrad, ClipGlobalNorm, ClipGrad, ClipNorm, O
 from fluxion.optim.optimizer import Optimizer as Bound
 from fluxion.optim.optimizer import Snapshot
 from fluxion.tree.model import trainables
-from fluxion.tree.selectors import select
 
 if TYPE_CHECKING:
     import optax
@@ -208,13 +207,15 @@ class Optimizer:
         if trainable_variables is not None:
             self.build(trainable_variables)
         if self.bound is None or not isinstance(self._owner, list):
-            raise StateError(f"{self.name}: expected an optimizer built for a list of variables. Call build(variables).")
+            raise StateError(
+                f"{self.name}: expected an optimizer built for a list of variables. Call build(variables)."
+            )
         known = {id(plain(v)): i for i, v in enumerate(self._owner)}
         variables = self._owner if trainable_variables is None else list(trainable_variables)
         places = [known.get(id(plain(v)), _place(self._owner, v)) for v in variables]
         if None in places or len(grads) != len(variables):
             raise StateError(
-                f"{self.name}: expected a gradient for each of the variables it was built with, {len(self._owner)}, got "
+                f"{self.name}: expected a gradient for each of the {len(self._owner)} variables it was built with, got "
                 f"{len(grads)} for {len(variables)}. Make a new optimizer for others."
             )
         arrays = [jnp.asarray(plain(v)) for v in self._owner]
@@ -287,7 +288,7 @@ class Slot(Box):
         self.path = f"{optimizer.name}/{self.name}"
 
     @property
-    def value(self) -> Any:  # type: ignore[override]
+    def value(self) -> Any:
         optimizer = self.optimizer
         if self.number < 2:
             return jnp.asarray(optimizer.learning_rate if self.number else optimizer.iterations)
@@ -336,7 +337,10 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adaptive moments (Kingma and Ba 2015), with Keras' epsilon: `rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps)`."""
+    """Adaptive moments (Kingma and Ba 2015), with Keras' place of epsilon.
+
+    `x <- x - rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps)`
+    """
 
     def __init__(
         self,
@@ -416,7 +420,12 @@ class RMSprop(Optimizer):
         super().__init__(
             learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, gradient_accumulation_steps, name
         )
-        self.rho, self.momentum, self.epsilon, self.centered = rho, _share("RMSprop", "momentum", momentum), epsilon, centered
+        self.rho, self.momentum, self.epsilon, self.centered = (
+            rho,
+            _share("RMSprop", "momentum", momentum),
+            epsilon,
+            centered,
+        )
 
     def parts(self) -> tuple[Rule, ...]:
         scaled = RMSRule(self.rate, self.rho, self.epsilon, self.centered)
@@ -572,6 +581,25 @@ class Lamb(Optimizer):
         return (LambRule(self.rate, self.beta_1, self.beta_2, self.epsilon, self.weight_decay or 0.0),)
 
 
+class OfRule(Optimizer):
+    """A rule of Fluxion's with a learning rate: `model.compile(optimizer=fx.Adam(1e-3))`.
+
+    >>> import fluxion as fx
+    >>> from fluxion.dialects import keras
+    >>> keras.optimizers.get(fx.Momentum(0.1)).learning_rate
+    0.1
+    """
+
+    def __init__(self, given: Rule, name: str | None = None) -> None:
+        if not hasattr(given, "learning_rate"):
+            raise ArgumentError(f"optimizer: expected a rule with a learning rate, got {given!r}.")
+        super().__init__(given.learning_rate, name=name)
+        self.given = given
+
+    def parts(self) -> tuple[Rule, ...]:
+        return (replace(self.given, learning_rate=self.rate),)
+
+
 _CLASSES = (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, Nadam, Lion, Lamb)
 TABLE: dict[str, Any] = {c.__name__.lower(): c for c in _CLASSES}
 
@@ -592,10 +620,13 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, str):
         return choose("optimizer", identifier.lower(), TABLE)()
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):
-        return identifier()
+        return identifier()  # type: ignore[call-arg]
+    if isinstance(identifier, Rule):
+        return OfRule(identifier)
     if not isinstance(identifier, Optimizer):
         raise ArgumentError(
-            f"optimizer: expected a name or a keras.optimizers.Optimizer, got {identifier!r}. There are: {', '.join(TABLE)}."
+            f"optimizer: expected a name or a keras.optimizers.Optimizer, got {identifier!r}. "
+            f"There are: {', '.join(TABLE)}."
         )
     return identifier
 

@@ -131,7 +131,9 @@ class PolynomialDecay(LearningRateSchedule):
         if self.cycle:
             steps = steps * xp.where(step == 0, 1.0, xp.ceil(step / steps))
         p = xp.minimum(step, steps) / steps
-        return (self.initial_learning_rate - self.end_learning_rate) * xp.power(1 - p, self.power) + self.end_learning_rate
+        return (self.initial_learning_rate - self.end_learning_rate) * xp.power(
+            1 - p, self.power
+        ) + self.end_learning_rate
 
 
 class CosineDecay(LearningRateSchedule):
@@ -162,7 +164,7 @@ class CosineDecay(LearningRateSchedule):
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half a cosine ever again: each period is `t_mul` times as long as the one before, and starts `m_mul` times as high."""
+    """Half a cosine ever again: each period is `t_mul` times as long as the one before and starts `m_mul` as high."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """`compile`, `fit`, `evaluate`, `predict` and their kin over single batches: what a `Model` inherits.
 
-`fit` runs the engine's loop (`fluxion.train.run`) on the engine's compiled step. After an exception the model is that of
-the last completed step.
+`fit` runs the engine's loop (`fluxion.train.run`) on the engine's compiled step. After an exception the model is
+that of the last completed step.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Trainer:
           steps_per_execution: any number; as many steps as fit into a tenth of a second are made in one call anyway.
         """
         if run_eagerly or jit_compile not in ("auto", True, None):
-            raise ArgumentError("compile: steps are always compiled; run_eagerly and jit_compile=False are not supported.")
+            raise ArgumentError(
+                "compile: steps are always compiled; run_eagerly and jit_compile=False are not supported."
+            )
         overridden = [n for n in NOT_OVERRIDDEN if n in dir(type(self)) and not hasattr(Trainer, n)]
         if overridden:
             raise ArgumentError(
@@ -160,7 +162,7 @@ class Trainer:
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The loss of a batch: that of `compile`, and what layers added or regularize. Override it for one of your own."""
+        """The loss of a batch: that of `compile`, and what layers add or regularize. Override it as you like."""
         compiled = self._trained("compute_loss")
         assert compiled.spec is not None
         loss, named = compiled.spec.compute(y, y_pred, sample_weight)
@@ -292,7 +294,9 @@ class Trainer:
         if not model.built or not all(layer.built for layer in model._flatten_layers()):
             model.build_on(x)
         if compiled.spec.losses is None:
-            shapes = [jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), part) for part in (x, y)]
+            shapes = [
+                jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), part) for part in (x, y)
+            ]
             y_pred = abstract_call(model, (shapes[0],))
             compiled.spec.resolve(shapes[1], y_pred)
 
@@ -320,7 +324,7 @@ class Trainer:
         callbacks: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """The loss and the metrics over data, in inference mode: a number, a list in the order of `metrics_names`, or a dict."""
+        """The loss and the metrics over data, in inference mode: a number, a list, or with `return_dict` a dict."""
         compiled = self._trained("evaluate")
         batches = feed(x, y, sample_weight, batch_size=batch_size, steps=steps, caller="evaluate")
         first, batches = first_batch(batches)
@@ -363,7 +367,12 @@ class Trainer:
     @user_frames
     @known_arguments
     def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: int | None = None, callbacks: Any = None
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
     ) -> Any:
         """The outputs for `x`, in inference mode, as NumPy arrays."""
         batches = feed(x, batch_size=batch_size, steps=steps, caller="predict")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ __all__ = [
     "to_categorical",
 ]
 
-Sequence = PyDataset  # type: ignore[misc,assignment]  # its older name
+Sequence = PyDataset  # its older name
 
 
 @known_arguments
@@ -112,7 +111,11 @@ def pad_sequences(
 
 @known_arguments
 def split_dataset(
-    dataset: Any, left_size: float | None = None, right_size: float | None = None, shuffle: bool = False, seed: Any = None
+    dataset: Any,
+    left_size: float | None = None,
+    right_size: float | None = None,
+    shuffle: bool = False,
+    seed: Any = None,
 ) -> tuple[Any, Any]:
     """Arrays in two parts, by the share or the number of examples of one of them.
 
