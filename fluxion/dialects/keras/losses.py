@@ -19,7 +19,9 @@ from fluxion.dialects.keras.layer import mask_of
 from fluxion.dialects.keras.names import automatic_name, choose, known_arguments, snake_case
 from fluxion.errors import ArgumentError, ShapeError
 from fluxion.ops import checks
+from fluxion.ops.activations import identity
 from fluxion.ops.ctc import ctc_loss
+from fluxion.ops.losses import logitcrossentropy
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -604,6 +606,8 @@ def _sparse(
     rule = None if from_logits else _POSITIVE
     p = checks.held(name, "prediction", prediction, checks.compute_dtype(name, prediction.dtype), rule)
     labels, counted = _integers(name, y_true, p, axis), None
+    if from_logits and ignore_class is None:
+        return logitcrossentropy(p, labels, agg=identity, axis=axis), None
     if ignore_class is not None:
         counted = labels != ignore_class
         labels = jnp.where(counted, labels, 0)
