@@ -2,6 +2,7 @@
 
 from data import cifar10
 
+import fluxion as fx
 from fluxion.dialects import keras
 from fluxion.dialects.keras import layers
 
@@ -25,7 +26,7 @@ def main(epochs: int = 10) -> list[float]:
         ]
     )
     model.compile(
-        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
+        optimizer=fx.Momentum(0.01, 0.9),  # keras.optimizers.SGD rounds otherwise
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

@@ -3,12 +3,12 @@
 import sys
 
 from data import mnist_csv
-from fluxion.dialects.keras.layers import Dense, Dropout
-from fluxion.dialects.keras.losses import SparseCategoricalCrossentropy
-from fluxion.dialects.keras.utils import set_random_seed
 
 import fluxion as fx
 from fluxion.dialects.keras import Input, Sequential
+from fluxion.dialects.keras.layers import Dense, Dropout
+from fluxion.dialects.keras.losses import SparseCategoricalCrossentropy
+from fluxion.dialects.keras.utils import set_random_seed
 
 
 def main(train_file: str, test_file: str, epochs: int = 10) -> list[float]:
