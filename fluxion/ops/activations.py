@@ -84,7 +84,7 @@ _softsign.defjvps(lambda dx, _, x: dx * (1 / (1 + jnp.abs(x))) ** 2)
 
 
 def hardsigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`relu6(x + 3) / 6`, elementwise: the sigmoid made of three straight pieces. As in `torch`; Keras' has slope 0.2.
+    """`relu6(x + 3) / 6`, elementwise: the sigmoid made of three straight pieces. As in `torch` and Keras 3.
 
     >>> import fluxion as fx, jax.numpy as jnp
     >>> print(fx.hardsigmoid(jnp.array([-4.0, 0.0, 4.0])))

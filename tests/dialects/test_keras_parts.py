@@ -307,6 +307,17 @@ def test_random_images():
     near(keras.layers.RandomRotation(0.2)(images[0], training=False), images[0])
 
 
+def test_layers_of_layers_are_made_again_from_their_configs():
+    layers = keras.layers
+    both = layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode="ave")
+    again = layers.Bidirectional.from_config(both.get_config())
+    assert (again.merge_mode, again.forward_layer.units, again.backward_layer.go_backwards) == ("ave", 3, True)
+    timed = layers.TimeDistributed.from_config(layers.TimeDistributed(layers.Dense(3, "relu")).get_config())
+    assert timed.layer.activation is activations.relu
+    stack = layers.RNN.from_config(layers.RNN([layers.LSTMCell(2), layers.GRUCell(4)]).get_config())
+    assert [cell.units for cell in stack.cell.cells] == [2, 4]
+
+
 def test_inputs_that_do_not_fit():
     layer = keras.layers.Dense(2)
     layer(np.ones((3, 4), np.float32))

@@ -70,10 +70,6 @@ class BuiltIn(Layer):
         kept = ("activity_regularizer", *self._kept)
         return config | {name: as_config(name, getattr(self, name)) for name in kept}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        return cls(**config)
-
     def weight(self, name: str, shape: Sequence[int], *, trainable: bool = True) -> Any:
         """`add_weight` with what the arguments `name_initializer` and `name_regularizer` say."""
         return self.add_weight(
@@ -89,6 +85,10 @@ def as_config(name: str, value: Any) -> Any:
     """An argument as a config holds it."""
     if name.rpartition("_")[2] == "activation":
         return activations.serialize(value)
+    if isinstance(value, Layer) or (isinstance(value, list) and any(isinstance(item, Layer) for item in value)):
+        from fluxion.dialects.keras import saving  # here, because it knows all layers
+
+        return saving.serialize(value)
     return serialize(value) if isinstance(value, Configured) or callable(value) else value
 
 
