@@ -253,6 +253,19 @@ def test_classes_of_the_users(tmp_path):
     assert keras.models.load_model(path)(jnp.ones((1, 2))).tolist() == [[3.0, 15.0]]
 
 
+def test_a_compiled_model_is_compiled_again(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.1))])
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 0.9)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    x, y = np.random.RandomState(0).randn(8, 3).astype("float32"), np.arange(8) % 2
+    assert loaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    assert keras.models.load_model(tmp_path / "model.keras", compile=False).optimizer is None
+
+
 @pytest.mark.keras
 @pytest.mark.parametrize("name", list(MODELS))
 def test_keras_reads_what_is_written_here(models, files, tmp_path, name):

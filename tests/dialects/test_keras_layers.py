@@ -46,17 +46,19 @@ def built(case):
     return layer
 
 
-def outputs_of(layers, data):
-    return {
-        name: jax.tree.leaves(layer(*argument_of(CASES[name], data[name]), **CASES[name].call))
-        for name, layer in layers.items()
-    }
+def outputs_of(layers, data, **options):
+    """The outputs of each layer, in a list."""
+    found = {}
+    for name, layer in layers.items():
+        told = options if call_spec(type(layer)).takes_training else {}
+        found[name] = jax.tree.leaves(layer(*argument_of(CASES[name], data[name]), **CASES[name].call, **told))
+    return found
 
 
 def loss(layers, data):
-    outputs = outputs_of(layers, data)
+    outputs = outputs_of(layers, data, training=True)
     floats = (y for ys in outputs.values() for y in ys if jnp.issubdtype(y.dtype, jnp.floating))
-    return sum(jnp.sum(jnp.square(y)) for y in floats), outputs
+    return sum((jnp.sum(jnp.square(y)) for y in floats), jnp.zeros(())), outputs
 
 
 def same(ours, theirs, what):
@@ -102,7 +104,7 @@ def test_every_layer_is_that_of_keras(theirs):
     data = {name: data_of(case) for name, case in CASES.items()}
     # Two programs for all layers: one of training with gradients, and one of those that are otherwise in inference.
     two_faced = {n: layer for n, layer in layers.items() if call_spec(type(layer)).takes_training or CASES[n].random}
-    inference = fx.jit(outputs_of)(two_faced, data)
+    inference = fx.jit(lambda *args: outputs_of(*args, training=False))(two_faced, data)
     trained = {name: layer for name, layer in layers.items() if not CASES[name].random}
     (_, outputs), (gradients, of_data) = fx.jit(lambda *args: fx.withgradient(loss, *args))(trained, data)
     problems = {}

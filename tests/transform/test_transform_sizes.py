@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fluxion as fx
+from fluxion.transform.sizes import ensure_sized
 
 
 def test_outputsize_is_the_shape_of_the_output():
@@ -125,3 +126,22 @@ def test_summary_of_other_models():
     assert [row.output_shape for row in fx.summary(fx.Chain(fx.jit(layer)), (4, 3)).rows] == [(4, 2)]
     unused = fx.summary({"a": layer}["a"].__call__, (4, 3))
     assert unused.parameters == 8
+
+
+def test_layers_made_while_sizing_get_their_sizes_too():
+    class Block(fx.Layer):
+        inner = None
+
+        @property
+        def unsized(self):
+            return self.inner is None
+
+        def infer(self, shape):
+            self.inner = fx.Chain(fx.Dense(None, 4), fx.Dense(None, shape[-1]))
+
+        def __call__(self, x):
+            ensure_sized(self, x)
+            return self.inner(x)
+
+    model = fx.autosize(fx.Chain(Block(), fx.Dense(None, 2)), (None, 3))
+    assert [a.shape for a in fx.trainables(model)] == [(3, 4), (4,), (4, 3), (3,), (3, 2), (2,)]

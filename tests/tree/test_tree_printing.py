@@ -138,3 +138,17 @@ def test_precisions_print_short():
         ("complex64", "c64"),
     ]:
         assert repr(One(dtype)) == f"One(value=array({short}[2,3]))"
+
+
+def test_a_layer_with_a_repr_of_its_own_is_shown_by_it():
+    class Named(fx.Layer):
+        def __init__(self):
+            self.weight = jnp.ones(2)
+
+        def __call__(self, x):
+            return x * self.weight
+
+        def __repr__(self):
+            return "<named>"
+
+    assert repr(fx.Chain(Named(), fx.relu)) == "Chain(<named>, relu)"
