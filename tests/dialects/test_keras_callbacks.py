@@ -96,6 +96,7 @@ def keras_itself(monkeypatch):
 
 
 @pytest.mark.keras
+@pytest.mark.filterwarnings("ignore")  # of Keras itself
 @pytest.mark.parametrize("name", list(CALLBACKS))
 def test_decisions_are_those_of_keras(name, keras_itself, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

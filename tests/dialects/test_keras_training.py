@@ -43,6 +43,7 @@ PARTS_OF_FITS = list(dict.fromkeys(name.split(":")[0] for name in recorded("fits
 
 
 @pytest.mark.keras
+@pytest.mark.filterwarnings("ignore")  # of Keras itself
 @pytest.mark.parametrize("part", list(PARTS))
 def test_numbers_are_those_of_keras(part, keras_itself):
     wanted = PARTS[part](keras_itself)

@@ -18,11 +18,19 @@ from fluxion.dialects.keras import layers, ops
 from fluxion.dialects.keras import losses, metrics, optimizers, callbacks, utils
 from fluxion.dialects.keras import backend, models, saving
 
+# What Keras also has at the top
+from fluxion.dialects.keras.losses import Loss
+from fluxion.dialects.keras.metrics import Metric
+from fluxion.dialects.keras.optimizers import Optimizer
+
 __all__ = [
     "Input",
     "KerasTensor",
     "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
     "Sequential",
     "Variable",
     "activations",

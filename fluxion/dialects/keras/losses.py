@@ -133,7 +133,7 @@ def binary_crossentropy(
     """`-mean(y_true * log(y_pred) + (1 - y_true) * log(1 - y_pred))` over `axis`.
 
     >>> from fluxion.dialects.keras import losses
-    >>> losses.binary_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]).round(4).tolist()
+    >>> print(losses.binary_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]).round(4))
     [0.6931]
     """
     t, p = _pair("binary_crossentropy", y_true, y_pred, None if from_logits else _SHARE)
@@ -192,7 +192,7 @@ def sparse_categorical_crossentropy(
     Labels equal to `ignore_class` give 0 and are left out of the mean. A label outside `[0, classes)` is an error.
 
     >>> from fluxion.dialects.keras import losses
-    >>> losses.sparse_categorical_crossentropy([1], [[0.5, 0.5]]).round(4).tolist()
+    >>> print(losses.sparse_categorical_crossentropy([1], [[0.5, 0.5]]).round(4))
     [0.6931]
     """
     return _sparse(y_true, y_pred, from_logits, ignore_class, axis)[0]
@@ -300,14 +300,15 @@ class Loss:
 
     def reduced(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Array:
         """The loss, with the mask of the prediction, if it has one, given by itself."""
-        values, valid = self.values(y_true, jax.tree.map(lambda p: jnp.asarray(p).astype(self.dtype), y_pred))
+        y_pred = jax.tree.map(lambda p: jnp.asarray(p).astype(self.dtype), _arrays(y_pred))
+        values, valid = self.values(_arrays(y_true), y_pred)
         if valid is not None:
             mask = valid if mask is None else jnp.asarray(mask) & valid
         return reduced(values.astype(self.dtype), sample_weight, mask, self.reduction)
 
     def values(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
         """What `call` gives, and which of it counts; None for all."""
-        return jnp.asarray(self.call(_arrays(y_true), y_pred)), None
+        return jnp.asarray(self.call(y_true, y_pred)), None
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this loss again."""
@@ -344,7 +345,6 @@ class FunctionLoss(Loss):
         if self.fn is circle:
             values = circle(y_true, y_pred, **self.options)
             return values, values > 0
-        y_true = _arrays(y_true)
         if isinstance(y_pred, jax.Array) and isinstance(y_true, jax.Array | np.ndarray):
             y_true, y_pred = same_rank(y_true, y_pred)
         return jnp.asarray(self.fn(y_true, y_pred, **self.options)), None
@@ -669,4 +669,8 @@ def _ratio(part: Array, whole: Array) -> Array:
 
 
 def _arrays(y: Any) -> Any:
+    """Numbers and lists of numbers as arrays; lists and dicts of arrays as they are."""
+    leaves = jax.tree.leaves(y)
+    if isinstance(y, list | tuple) and all(isinstance(leaf, bool | int | float | np.generic) for leaf in leaves):
+        return jnp.asarray(y)
     return jax.tree.map(lambda x: x if isinstance(x, jax.Array | np.ndarray) else jnp.asarray(x), y)

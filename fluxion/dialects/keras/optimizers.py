@@ -76,8 +76,8 @@ class Optimizer:
     >>> optimizer = keras.optimizers.Adam(1e-3)
     >>> w = keras.Variable([1.0])
     >>> optimizer.apply_gradients([([0.5], w)])
-    >>> w.numpy().round(3).tolist(), optimizer.iterations
-    ([0.999], 1)
+    >>> print(w.numpy().round(3), optimizer.iterations)
+    [0.999] 1
     """
 
     def __init__(
