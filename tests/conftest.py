@@ -26,7 +26,7 @@ def fixed_seed():
 @pytest.fixture(autouse=True)
 def quick_compilation(request):
     """Layers are compiled without XLA's dearest optimizations, which take most of the time of their tests."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name == "layers")
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in ("layers", "dialects"))
 
 
 @pytest.fixture

@@ -8,9 +8,13 @@ from fluxion.dialects import keras
 collect_ignore_glob = ["keras_programs/*"]
 
 
-@pytest.fixture(autouse=True)
-def as_a_user():
+@pytest.fixture(autouse=True, scope="package")
+def promotion_as_in_numpy():
     jax.config.update("jax_numpy_rank_promotion", "allow")
-    keras.backend.clear_session()  # layers are named anew
     yield
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def layers_are_named_anew():
+    keras.backend.clear_session()

@@ -597,7 +597,7 @@ class OfRule(Optimizer):
         self.given = given
 
     def parts(self) -> tuple[Rule, ...]:
-        return (replace(self.given, learning_rate=self.rate),)
+        return (replace(self.given, learning_rate=self.rate),)  # type: ignore[call-arg]
 
 
 _CLASSES = (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, Nadam, Lion, Lamb)

@@ -55,9 +55,6 @@ class BuiltIn(Layer):
     supports_masking = False
     _kept: tuple[str, ...] = ()
 
-    def build(self, input_shape: Any) -> None:
-        """Layers without weights have nothing to make."""
-
     def keep(self, **arguments: Any) -> None:
         """Set attributes; of an activation, an initializer, a regularizer or a constraint what a name stands for."""
         for name, value in arguments.items():
