@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import fluxion as fx
-from fluxion.dialects import knet
+from fluxion.dialects import keras, knet
 
 HERE = Path(__file__)
 Way = Callable[[], np.ndarray]
@@ -83,13 +83,31 @@ def ways(work: Work) -> dict[str, Way]:
         model = work.model()
         return knet.adam(lambda x, y: knet.nll(model(x), y), knet.repeat(work.loader(), work.epochs))
 
+    def fit_with_accuracy() -> np.ndarray:
+        history = fx.fit(
+            work.model(), work.loader(), loss=fx.logitcrossentropy, optimizer=fx.Adam(), epochs=work.epochs,
+            metrics=[fx.accuracy], progress=False,
+        )  # fmt: skip
+        return np.array(history["loss"])
+
+    def keras_fit() -> np.ndarray:
+        keras.utils.clear_session()  # else the layers of each round have other names, and another program
+        fx.seed(0)
+        hidden = [keras.layers.Dense(units, activation="relu") for units in work.sizes[1:-1]]
+        model = keras.Sequential([keras.Input(work.sizes[:1]), *hidden, keras.layers.Dense(work.sizes[-1])])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=fx.Adam(), loss=loss, metrics=["accuracy"])
+        return np.array(model.fit(work.loader(), epochs=work.epochs, verbose=0).history["loss"])
+
     return {
         "fx.train, a loop over epochs": train,
         "fx.train over fx.Epochs": train_epochs,
         "fx.fit": fit,
+        "fx.fit with accuracy": fit_with_accuracy,
         "knet: adam(...).run()": lambda: knet_training().run(),
         "knet: progress(adam(...)).run()": lambda: knet.progress(knet_training(), stream=io.StringIO()).run(),
         "knet: for loss in adam(...)": lambda: np.array(list(knet_training())),
+        "keras: model.fit with accuracy": keras_fit,
     }
 
 

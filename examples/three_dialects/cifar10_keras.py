@@ -9,6 +9,7 @@ from fluxion.dialects.keras import layers
 
 def main(epochs: int = 10) -> list[float]:
     """The mean loss of each epoch."""
+    keras.utils.clear_session()
     keras.utils.set_random_seed(123)
     (xtrn, ytrn), (xtst, ytst) = cifar10()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ def iris() -> tuple[Pair, Pair]:
     return fx.splitobs((x, y), 105, shuffle=True, stratified=y, seed=0)
 
 
+@cache
 def mnist() -> tuple[Pair, Pair]:
     """60000 digits in rows of 784 numbers in [0, 1], and 10000 more."""
     parts = [fx.datasets.mnist(split) for split in ("train", "test")]
@@ -24,6 +26,7 @@ def mnist() -> tuple[Pair, Pair]:
     return train, test
 
 
+@cache
 def mnist_csv(train_file: str | Path, test_file: str | Path) -> tuple[Pair, Pair]:
     """The same digits from CSV files of a label and 784 pixels; the last tenth of the first is left out."""
     parts = [fx.read_pixels(file) for file in (train_file, test_file)]
@@ -31,6 +34,7 @@ def mnist_csv(train_file: str | Path, test_file: str | Path) -> tuple[Pair, Pair
     return fx.splitobs(train, 0.9)[0], test
 
 
+@cache
 def cifar10() -> tuple[Pair, Pair]:
     """49000 small photographs (32, 32, 3), and the 10000 of the test set."""
     (images, labels), test = fx.datasets.cifar10(), fx.datasets.cifar10("test")

@@ -8,11 +8,12 @@ import fluxion as fx
 from fluxion.dialects.keras import Input, Sequential
 from fluxion.dialects.keras.layers import Dense, Dropout
 from fluxion.dialects.keras.losses import SparseCategoricalCrossentropy
-from fluxion.dialects.keras.utils import set_random_seed
+from fluxion.dialects.keras.utils import clear_session, set_random_seed
 
 
 def main(train_file: str, test_file: str, epochs: int = 10) -> list[float]:
     """The mean loss of each epoch."""
+    clear_session()
     set_random_seed(123)
     train, (xtst, ytst) = mnist_csv(train_file, test_file)
 

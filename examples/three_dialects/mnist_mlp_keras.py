@@ -8,6 +8,7 @@ from fluxion.dialects import keras
 
 def main(epochs: int = 5) -> list[float]:
     """The mean loss of each epoch."""
+    keras.utils.clear_session()
     keras.utils.set_random_seed(123)
     train, (xtst, ytst) = mnist()
 

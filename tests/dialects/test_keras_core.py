@@ -10,6 +10,7 @@ import pytest
 import fluxion as fx
 from fluxion.dialects import keras
 from fluxion.dialects.keras import layers, ops
+from fluxion.tree.walk import scan
 
 
 class Linear(keras.Layer):
@@ -421,3 +422,18 @@ def test_order_and_summary_are_those_of_keras():
     x = [np.ones((2, 4), "float32"), np.zeros((2, 4), "float32")]
     for a, b in zip(ours(x), theirs(x), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_model_made_again_is_the_same_program():
+    def make():
+        keras.utils.clear_session()
+        inputs = keras.Input((4,))
+        hidden = keras.layers.Dense(3, activation="relu")(inputs)
+        return keras.Model(inputs, keras.layers.add([hidden, 2 * hidden]))
+
+    first, second = make(), make()
+    assert scan(first).key() == scan(second).key()
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(3, activation="relu")(inputs)
+    keras.utils.clear_session()
+    assert scan(keras.Model(inputs, keras.layers.add([hidden, 3 * hidden]))).key() != scan(first).key()

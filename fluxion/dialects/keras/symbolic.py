@@ -32,6 +32,10 @@ class KerasTensor:
     __keras_tensor__ = True
     __array_priority__ = 1000
 
+    def __fluxion_key__(self) -> Any:
+        """Nothing: what computes is the `Plan`."""
+        return ()
+
     def __init__(
         self, shape: Sequence[int | None], dtype: str, node: Node, index: int, name: str, mask: Spec | None = None
     ) -> None:
@@ -101,6 +105,10 @@ del _short, _name
 class Node:
     """One call of a layer or operation on symbolic tensors."""
 
+    def __fluxion_key__(self) -> Any:
+        """Nothing: what computes is the `Plan`."""
+        return ()
+
     def __init__(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.operation = operation
         self.args = args
@@ -111,6 +119,9 @@ class Node:
 
 class Operation:
     """A function of `keras.ops` in a functional model; named like a layer, and without weights."""
+
+    def __fluxion_key__(self) -> Any:
+        return self.function
 
     def __init__(self, function_name: str, function: Any, class_name: str, name: str | None = None) -> None:
         self.function_name = function_name
@@ -300,6 +311,10 @@ class Graph:
     `operations` are layers and `Operation`s, each once; `plan` runs them.
     """
 
+    def __fluxion_key__(self) -> Any:
+        """Nothing: what computes is the `Plan`."""
+        return ()
+
     def __init__(self, inputs: Any, outputs: Any) -> None:
         self.inputs = inputs
         self.outputs = outputs
@@ -362,6 +377,9 @@ def flat_tensors(tensors: Any) -> list[Any]:
 
 class Plan:
     """How a functional model computes: steps over numbered values."""
+
+    def __fluxion_key__(self) -> Any:
+        return self.steps, self.results, self.structure
 
     def __init__(self, graph: Graph) -> None:
         index = {op: i for i, op in enumerate(graph.operations)}
