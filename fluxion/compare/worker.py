@@ -1,55 +1,75 @@
-"""One measurement of one peer, in the fresh process that `harness.py` starts; the answer is the last line printed.
+"""What a framework can do, or one measurement of it, in the fresh process that `processes.py` starts.
 
-python benchmarks/worker.py '{"workload": "iris-b8", "module": "jax", "mode": "jit", "file": "x.npz", "threads": 2,
-                             "quick": false}'
+python fluxion/compare/worker.py abilities|measure SPEC.json      the answer is the last line printed, JSON
 
-A peer is a module in `peers/`, as small as the documentation of its framework would have it:
-
-    MODES = {"train": ("eager", ...), "infer": (...), "start": (...)}   # the fast ones; the best of them is what counts
-    def supports(workload, mode) -> bool
-    def versions() -> dict[str, str]
-    class Session:
-        def __init__(self, workload, weights, mode): ...  # the model with these weights, and its optimizer
-        def prepare(self, batches): ...    # batches as the loop below gets them; not timed
-        def losses(self, prepared): ...    # a step on each; the loss before each step
-        def train(self, prepared): ...     # the same, timed; returns when all is computed
-        def epochs(self, x, y, count): ... # the framework's own way with arrays: new random order, whole batches only
-        def evaluate(self, x, y): ...      # mean loss and accuracy, in batches of 1000
-        def inputs(self, x): ...           # for inference: x as `forward` gets it; not timed
-        def forward(self, inputs): ...     # the outputs, computed
+It runs in the interpreter that has the framework, which need not have Fluxion: the adapters and `parts.py` are loaded
+from this folder under a name of their own, and import each other relatively (`from .. import parts`).
+`adapters/__init__.py` says what an adapter has.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import resource
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workloads import BATCHES, WORKLOADS, Workload, batches
 
+HERE = Path(__file__).resolve().parent
+if __name__ != "fluxion.compare.worker":
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]  # its names would hide other packages
+    sys.modules["compared"] = package = types.ModuleType("compared")
+    package.__path__ = [str(HERE)]
+    __package__ = "compared"
+
+from . import parts  # noqa: E402
+
+BATCHES = (1, 256)  # of inference
 SAMPLES = 10  # of every time, after one that is not counted
 FEW = 4  # samples of what is so slow that it does not matter
 SECONDS, LONG, MOST = 0.5, 5.0, 100  # more samples until so many seconds, but FEW alone after LONG ones; and at most
 COMPARED = 20  # outputs, for inference
 
 
+def adapter(name: str) -> Any:
+    """The module of a framework."""
+    return importlib.import_module(f"{__package__}.adapters.with_{name}")
+
+
+def abilities(spec: dict[str, Any]) -> dict[str, Any]:
+    """Which modes work on which workloads, why the others do not, and the versions."""
+    if absent := [name for name in spec["needs"] if importlib.util.find_spec(name) is None]:
+        return {"error": f"no {', '.join(absent)}"}
+    peer = adapter(spec["module"])
+    modes: dict[str, list[str]] = {}
+    reasons: dict[str, dict[str, str]] = {}
+    for workload in map(parts.from_json, spec["workloads"]):
+        # Until every adapter has modes for all kinds together.
+        names = peer.MODES.get({"compare": "train"}.get(workload.kind, workload.kind), peer.MODES)
+        said = {mode: peer.supports(workload, mode) for mode in names}
+        modes[workload.name] = [mode for mode, able in said.items() if able is True]
+        reasons[workload.name] = {mode: able for mode, able in said.items() if isinstance(able, str)}
+    return {"modes": modes, "reasons": reasons, "versions": peer.versions()}
+
+
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    workload = WORKLOADS[spec["workload"]]
+    workload = parts.from_json(spec["workload"])
     if hasattr(os, "sched_setaffinity"):  # XLA starts as many threads as it may use cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: spec["threads"]])
     with np.load(spec["file"]) as arrays:  # before the clock starts
         x, y = arrays["x"], arrays["y"]
         weights = {name.removeprefix("weights/"): arrays[name] for name in arrays.files if name.startswith("weights/")}
-    clock = Clock(spec["quick"])
+    clock = Clock(spec.get("quick", False))
     started = time.perf_counter()
-    peer = clock("import", lambda: importlib.import_module(f"peers.with_{spec['module']}"))
+    peer = clock("import", lambda: adapter(spec["module"]))
     peer.threads(spec["threads"])
     session = clock("build", lambda: peer.Session(workload, weights, spec["mode"]))
     kinds = {"train": _training, "infer": _inference, "start": _start}
@@ -59,15 +79,15 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     return {"times": clock.times, "memory": peak_memory(), "versions": peer.versions(), **values}
 
 
-def _start(clock: Clock, session: Any, workload: Workload, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    first = session.prepare(batches(x, y, workload.batch, 1))
+def _start(clock: Clock, session: Any, workload: parts.Workload, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    first = session.prepare(parts.batches(x, y, workload.batch, 1))
     return {"outputs": [float(v) for v in clock("first", lambda: session.losses(first))]}
 
 
-def _training(clock: Clock, session: Any, workload: Workload, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def _training(clock: Clock, session: Any, workload: parts.Workload, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     outputs = _start(clock, session, workload, x, y)["outputs"]
-    outputs += map(float, session.losses(session.prepare(batches(x, y, workload.batch, workload.checked)[1:])))
-    block = session.prepare(batches(x, y, workload.batch, workload.block))
+    outputs += map(float, session.losses(session.prepare(parts.batches(x, y, workload.batch, workload.checked)[1:])))
+    block = session.prepare(parts.batches(x, y, workload.batch, workload.block))
     clock.sample("step", lambda: session.train(block), workload.block)
     arrays = x[: workload.examples], y[: workload.examples]
     steps = workload.examples // workload.batch * workload.epochs
@@ -94,7 +114,7 @@ def _check_evaluation(session: Any, x: np.ndarray, y: np.ndarray) -> None:
         raise ValueError(f"evaluate says loss and accuracy {found}, the outputs say {expected}")
 
 
-def _inference(clock: Clock, session: Any, workload: Workload, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def _inference(clock: Clock, session: Any, workload: parts.Workload, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     compared: list[float] = []
     for size in BATCHES:
         inputs = session.inputs(x[:size])
@@ -150,4 +170,5 @@ def peak_memory() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(json.loads(sys.argv[1]))))
+    given = json.loads(Path(sys.argv[2]).read_text())
+    print(json.dumps({"abilities": abilities, "measure": measure}[sys.argv[1]](given)))

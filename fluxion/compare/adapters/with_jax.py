@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import workloads as w
 from jax import lax
+
+from .. import parts as w
 
 MODES = {"train": ("jit",), "infer": ("jit",), "start": ("jit",)}
 
@@ -162,7 +163,7 @@ class Session:
             outputs = forward(params, running, x)
             return jnp.stack([cross(outputs, y), (outputs.argmax(-1) == y).mean()])
 
-        rule = adam if workload.optimizer == "adam" else momentum
+        rule = adam if isinstance(workload.optimizer, w.Adam) else momentum
         self.step = jax.jit(functools.partial(step, model, rule), donate_argnums=(0, 1, 2))
         self.model, self.score = jax.jit(forward), jax.jit(score)
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import workloads as w
+
+from .. import parts as w
 
 MODES = {"train": ("filter_jit",), "infer": ("filter_jit",), "start": ("filter_jit",)}
 
@@ -190,7 +191,7 @@ class Session:
             own = {name: weights[f"{i}.{name}"] for name in part.shapes()}
             layers += make(part, workload.network[i - 1] if i else None, sequence, own)
         self.model = Model(layers)
-        rule = optax.adam(1e-3) if workload.optimizer == "adam" else optax.sgd(0.01, momentum=0.9)
+        rule = optax.adam(1e-3) if isinstance(workload.optimizer, w.Adam) else optax.sgd(0.01, momentum=0.9)
         self.update, self.state = rule.update, rule.init(eqx.filter(self.model, eqx.is_inexact_array))
 
     def inputs(self, x: np.ndarray) -> Any:

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import workloads as w
 from flax import nnx
+
+from .. import parts as w
 
 MODES = {"train": ("cached_partial",), "infer": ("cached_partial",), "start": ("cached_partial",)}
 
@@ -166,7 +167,7 @@ class Session:
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
         self.workload = workload
         self.model = Model(workload.network, weights)
-        rule = optax.adam(1e-3) if workload.optimizer == "adam" else optax.sgd(0.01, momentum=0.9)
+        rule = optax.adam(1e-3) if isinstance(workload.optimizer, w.Adam) else optax.sgd(0.01, momentum=0.9)
         opt = nnx.Optimizer(self.model, rule, wrt=nnx.Param)
         if not workload.training:
             self.model.eval()

@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import workloads as w
 from keras import layers, ops
+
+from .. import parts as w
 
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
@@ -164,7 +165,7 @@ class Session:
             for variable, array in zip(variables, arrays, strict=True):
                 variable.assign(array)
         optimizer: Any = Adam(1e-3, epsilon=1e-8)
-        if workload.optimizer == "momentum":
+        if isinstance(workload.optimizer, w.Momentum):
             optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
         self.model.compile(
             optimizer,

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import workloads as w
 from torch import nn
 from torch.nn import functional as F
+
+from .. import parts as w
 
 TRAIN = ("eager", "channels_last", "compile")
 MODES = {"train": TRAIN, "infer": TRAIN, "start": ("eager", "channels_last")}
@@ -177,7 +178,7 @@ class Session:
             self.module = self.module.to(memory_format=torch.channels_last)
         self.model = torch.compile(self.module, dynamic=False) if mode == "compile" else self.module
         learned = [p for p in self.module.parameters() if p.requires_grad]
-        if workload.optimizer == "adam":
+        if isinstance(workload.optimizer, w.Adam):
             self.opt: Any = torch.optim.Adam(learned, lr=1e-3, fused=True)
         else:
             self.opt = torch.optim.SGD(learned, lr=0.01, momentum=0.9, fused=True)
