@@ -198,12 +198,16 @@ def _backward(part: w.Part, own: Arrays, kept: Any, dy: np.ndarray, first: bool)
 
 
 def _activated(name: str, x: np.ndarray) -> np.ndarray:
-    return {"": lambda x: x, "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}[name](x)
+    if name == "relu":
+        return np.maximum(x, 0)
+    return np.tanh(x) if name == "tanh" else x
 
 
 def _slope(name: str, y: np.ndarray) -> Any:
     """The derivative of an activation, from its output."""
-    return {"": lambda y: 1.0, "relu": lambda y: y > 0, "tanh": lambda y: 1 - y**2}[name](y)
+    if name == "relu":
+        return y > 0
+    return 1 - y**2 if name == "tanh" else 1.0
 
 
 def _windows(part: w.Conv, x: np.ndarray) -> np.ndarray:
