@@ -114,7 +114,7 @@ def answer(command: list[str], environment: dict[str, str], limit: float, thread
         return {"error": f"cannot run {command[0]}: {error.strerror}"}
     with process:
         try:
-            out, error = process.communicate(timeout=limit)
+            out, errors = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             return {"error": f"no answer within {limit:g} s"}
         finally:
@@ -122,7 +122,7 @@ def answer(command: list[str], environment: dict[str, str], limit: float, thread
                 os.killpg(process.pid, signal.SIGKILL)  # the processes that it started, too
     lines = out.strip().splitlines()
     if process.returncode or not lines:
-        return {"error": (error.strip().splitlines() or [f"ended with code {process.returncode}"])[-1][:300]}
+        return {"error": (errors.strip().splitlines() or [f"ended with code {process.returncode}"])[-1][:300]}
     try:
         return json.loads(lines[-1])
     except ValueError:
@@ -143,6 +143,7 @@ def same_work(outputs: list[float], reference: list[float], tolerance: float = 1
 def fingerprint(peer: Peer) -> str:
     """A hash of the code that a measurement depends on: worker and adapter, and Fluxion itself for Fluxion."""
     files = [HERE / "worker.py", HERE / "parts.py", HERE / "adapters" / f"with_{peer.module}.py"]
+    files += [file for file in sorted(HERE.glob("adapters/*.py")) if not file.name.startswith("with_")]  # shared ones
     if "fluxion" in peer.needs:
         package = [file for file in HERE.parent.rglob("*") if file.suffix in (".py", ".cpp", ".h", ".so")]
         files += sorted(file for file in package if file.relative_to(HERE.parent).parts[0] not in ("compare", "cli"))

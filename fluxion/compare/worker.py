@@ -62,8 +62,9 @@ def abilities(spec: dict[str, Any]) -> dict[str, Any]:
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
     workload = parts.from_json(spec["workload"])
-    if hasattr(os, "sched_setaffinity"):  # XLA starts as many threads as it may use cores
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: spec["threads"]])
+    if workload.kind == "compare":
+        return compare(spec, workload)
+    use_cores(spec["threads"])
     with np.load(spec["file"]) as arrays:  # before the clock starts
         x, y = arrays["x"], arrays["y"]
         weights = {name.removeprefix("weights/"): arrays[name] for name in arrays.files if name.startswith("weights/")}
@@ -131,20 +132,149 @@ def _inference(clock: Clock, session: Any, workload: parts.Workload, x: np.ndarr
     return {"outputs": compared}
 
 
+# ----------------------------------------------------------------------------------------- fluxion compare
+
+FIRST = 10  # steps whose losses are compared in every process; all `workload.checked` of them in the first one
+CHUNK = 64 << 20  # bytes of batches that lie ready at once in an epoch
+PIXELS = {
+    "0 to 1": lambda x: x.astype(np.float32) / np.float32(255),
+    "0 to 255": lambda x: x.astype(np.float32),
+    "standardized": lambda x: (x.astype(np.float32) / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081),
+}
+Steps = list[tuple[np.ndarray, np.ndarray]]
+
+
+def compare(spec: dict[str, Any], workload: parts.Workload) -> dict[str, Any]:
+    """The times of one fresh process, or how accuracy grows for each of some seeds."""
+    use_cores(spec["threads"])
+    clock = Clock(spec["quick"], seconds=0.3, long=1.5, few=2)
+
+    def bring() -> Any:
+        importlib.import_module(f"{__package__}.adapters.with_{spec['module']}")
+        return [importlib.import_module(name) for name in spec["needs"]]
+
+    clock("import", bring)
+    peer = adapter(spec["module"])
+    peer.threads(spec["threads"])
+    arrays = clock("data", lambda: read(spec["file"], spec["pixels"]))
+    part = {"timing": timing, "accuracy": accuracy}[spec["part"]]
+    found = part(clock, peer, workload, arrays, spec)
+    return {"times": clock.times, "versions": peer.versions(), **found}
+
+
+def timing(
+    clock: Clock, peer: Any, workload: parts.Workload, arrays: dict[str, np.ndarray], spec: dict[str, Any]
+) -> dict[str, Any]:
+    """The columns of the table; those after the steady state are left out unless `spec["whole"]`."""
+    x, y = arrays["x"], arrays["y"]
+    session = clock("build", lambda: peer.Session(workload, weights_of(arrays, 0), spec["mode"]))
+    rows = steps_of(arrays["order/0"], workload.batch)
+    count = workload.checked if spec["whole"] else FIRST
+    steps: Steps = [(x[r], y[r]) for r in (rows * (count // len(rows) + 1))[:count]]
+    first = session.prepare(steps[:1])
+    losses = [float(value) for value in clock("first", lambda: session.losses(first))]
+    losses += map(float, session.losses(session.prepare(steps[1:])))
+    block = session.prepare((steps * (workload.block // len(steps) + 1))[: workload.block])
+    clock.sample("step", lambda: session.train(block), workload.block)
+    values: dict[str, Any] = {"losses": losses, "memory": peak_memory()}
+    if spec["whole"]:
+        some = (rows * (workload.block // len(rows) + 1))[: workload.block]
+        clock.sample("batches", lambda: session.prepare([(x[r], y[r]) for r in some]), workload.block)
+        whole = len(rows[: arrays["order/0"].shape[1] // workload.batch])
+        wanted = max(1, int(0.3 / min(clock.times["step"])))
+        taken = min(whole, max(wanted, 4))
+        times = max(1, min(workload.epochs, wanted // whole))
+        own = x[: taken * workload.batch], y[: taken * workload.batch]
+        clock.sample("epoch", lambda: session.epochs(*own, times), times * taken / whole)
+        values["memory"] = peak_memory()  # of the training; batches of 1000 are another matter
+        test = arrays["x_test"], arrays["y_test"]
+        clock.sample("evaluation", lambda: session.evaluate(*test))
+        _check_evaluation(session, *test)
+    return values
+
+
+def accuracy(
+    clock: Clock, peer: Any, workload: parts.Workload, arrays: dict[str, np.ndarray], spec: dict[str, Any]
+) -> dict[str, Any]:
+    """Training by the table of batches, epoch after epoch, for each of `spec["seeds"]`."""
+    x, y = arrays["x"], arrays["y"]
+    curves = []
+    for seed in spec["seeds"]:
+        session = peer.Session(workload, weights_of(arrays, seed), spec["mode"])
+        curve: dict[str, Any] = {"seed": seed, "seconds": [], "train loss": [], "test loss": [], "test accuracy": []}
+        for order in arrays[f"order/{seed}"]:
+            if workload.restart:
+                session.restart()
+            started = time.perf_counter()
+            losses = epoch(session, x, y, steps_of(order[None], workload.batch))
+            curve["seconds"].append(time.perf_counter() - started)
+            curve["train loss"].append(float(np.mean(losses)))
+            loss, right = session.evaluate(arrays["x_test"], arrays["y_test"])
+            curve["test loss"].append(float(loss))
+            curve["test accuracy"].append(float(right))
+            if "x_validation" in arrays:
+                _, right = session.evaluate(arrays["x_validation"], arrays["y_validation"])
+                curve.setdefault("validation accuracy", []).append(float(right))
+            if not np.isfinite(losses).all():
+                break
+        curves.append(curve)
+    return {"curves": curves, "memory": peak_memory()}
+
+
+def epoch(session: Any, x: np.ndarray, y: np.ndarray, rows: list[np.ndarray]) -> list[float]:
+    """A step on each batch, several batches ready at a time; the loss before each step."""
+    size = max(1, CHUNK // max(1, x[rows[0]].nbytes))
+    losses: list[float] = []
+    for start in range(0, len(rows), size):
+        prepared = session.prepare([(x[r], y[r]) for r in rows[start : start + size]])
+        losses += map(float, session.losses(prepared))
+    return losses
+
+
+def read(file: str, pixels: str) -> dict[str, np.ndarray]:
+    """The arrays of a comparison; pixels as the workload has them, in float32."""
+    with np.load(file) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    for name in ("x", "x_test", "x_validation"):
+        if name in arrays and arrays[name].dtype == np.uint8:
+            arrays[name] = PIXELS[pixels](arrays[name])
+    return arrays
+
+
+def weights_of(arrays: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    start = f"weights/{seed}/"
+    return {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
+
+
+def steps_of(order: np.ndarray, batch: int) -> list[np.ndarray]:
+    """The rows of each batch, through all epochs of the table."""
+    return [row[start : start + batch] for row in order for start in range(0, len(row), batch)]
+
+
+# -------------------------------------------------------------------------------------------------- clocks
+
+
+def use_cores(count: int) -> None:
+    """Leave so many cores to this process: XLA starts as many threads as it may use."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
 class Clock:
     """Seconds by name: of each call, divided by `parts`."""
 
-    def __init__(self, quick: bool) -> None:
+    def __init__(self, quick: bool, seconds: float = SECONDS, long: float = LONG, few: int = FEW) -> None:
         self.quick = quick  # one sample of everything
+        self.seconds, self.long, self.few = seconds, long, few
         self.times: dict[str, list[float]] = {}
 
-    def __call__(self, name: str, f: Callable[[], Any], parts: int = 1) -> Any:
+    def __call__(self, name: str, f: Callable[[], Any], parts: float = 1) -> Any:
         started = time.perf_counter()
         result = f()
         self.times.setdefault(name, []).append((time.perf_counter() - started) / parts)
         return result
 
-    def sample(self, name: str, f: Callable[[], Any], parts: int = 1) -> Any:
+    def sample(self, name: str, f: Callable[[], Any], parts: float = 1) -> Any:
         """The time of one call again and again, after one that is not counted: it may compile."""
         result = f()
         started = time.perf_counter()
@@ -154,8 +284,8 @@ class Clock:
             if (
                 self.quick
                 or count >= MOST
-                or (count >= SAMPLES and passed > SECONDS)
-                or (count >= FEW and passed > LONG)
+                or (count >= SAMPLES and passed > self.seconds)
+                or (count >= self.few and passed > self.long)
             ):
                 return result
 

@@ -1,0 +1,221 @@
+"""`fluxion compare`: the same training by several frameworks, side by side; which there are, and how to get them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, table, warn, width, write_json
+from fluxion.errors import DataError
+
+RESULTS, TABLE = "results.json", "results.csv"
+GAP = 3  # characters between two programs side by side
+
+
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="WORKLOAD...", help="Workloads such as iris; or list; or setup and frameworks."),
+    ],
+    with_: Annotated[
+        str | None, typer.Option("--with", metavar="NAMES", help="Frameworks, such as fluxion,jax,torch. Default: all.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=PYTHON", help="The interpreter that has a framework.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="fair, or as-published: each post's own settings.")] = "fair",
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes for the times of each framework.")] = 10,
+    seeds: Annotated[int, typer.Option(min=0, help="Trainings for accuracy; 0 for none.")] = 3,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores for each framework. Default: all.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a training, instead of the workload's.")] = None,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds for a process; ten times as long for accuracy.")] = 300,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. Default: runs/compare-WORKLOAD-1.")] = None,
+    continue_: Annotated[bool, typer.Option("--continue", help="Go on with the results that are there.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One sample of everything, to see that all works.")] = False,
+    code: Annotated[bool, typer.Option("--code", help="Show the programs side by side, and run nothing.")] = False,
+    index_url: Annotated[str | None, typer.Option(help="For setup: where pip looks.")] = None,
+    json: JSON = False,
+    debug: Debug = False,
+) -> None:
+    """Train the same network by several frameworks, and compare times, losses, accuracy and code.
+
+    fluxion compare list shows the workloads and frameworks; fluxion compare setup torch makes an environment for one
+    that this interpreter does not have. A run that was stopped goes on with --continue.
+    """
+    with failures(debug), only_result(json) as stream:
+        frameworks = tuple(name for name in (with_ or "").split(",") if name)
+        pythons = dict(map(parse_env, env or []))
+        if names[0] == "list":
+            show_list(pythons, stream if json else None)
+        elif names[0] == "setup":
+            set_up(names[1:], index_url)
+        elif code:
+            show_code(names, frameworks, stream if json else None)
+        else:
+            from fluxion.compare.protocol import Settings
+
+            settings = Settings(
+                tuple(dict.fromkeys(names)), frameworks, pythons, protocol, 1 if quick else runs,
+                min(seeds, 1) if quick else seeds, threads or cores(), epochs, limit, quick,
+            )  # fmt: skip
+            folder = place(out, settings.names, protocol, continue_)
+            run(settings, folder, stream if json else None)
+
+
+def run(settings: Any, folder: Path, stream: Any) -> None:
+    """Measure what is not there yet and show everything; Ctrl-C ends the measuring only."""
+    from fluxion.compare.export import write_csv
+    from fluxion.compare.protocol import Comparing
+
+    comparing = Comparing(settings, folder / RESULTS, warn)
+    stopped = False
+    with CtrlC() as pressed:
+        try:
+            comparing.run()
+            pressed.check()
+        except KeyboardInterrupt:
+            stopped = True
+    document = comparing.report()
+    write_csv(document, folder / TABLE)
+    if stream:
+        write_json(stream, document)
+    else:
+        tell(document)
+        for file in (RESULTS, TABLE):
+            show(str(folder / file))
+    if stopped:
+        warn(f"Stopped. What was measured is kept; --continue --out {folder} goes on.")
+        raise typer.Exit(130)
+
+
+def parse_env(text: str) -> tuple[str, str]:
+    name, separator, python = text.partition("=")
+    if not (separator and name and python):
+        raise typer.BadParameter(f"expected NAME=PYTHON, such as torch=/usr/bin/python3, got {text!r}.")
+    return name, python
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def place(out: Path | None, names: tuple[str, ...], protocol: str, again: bool) -> Path:
+    """The folder of the results: a new one, or with `again` the one named or made last."""
+    from fluxion.cli.runs import claim
+
+    stem = f"compare-{'-'.join(names) if len(names) < 4 else 'several'}"
+    stem += "" if protocol == "fair" else f"-{protocol}"
+    if again and out is None:
+        made = [path for path in Path("runs").glob(f"{stem}-*") if path.name.removeprefix(f"{stem}-").isdigit()]
+        if not made:
+            raise DataError(f"--continue: there is no runs/{stem}-1 to go on with. Leave it away, or give --out.")
+        return max(made, key=lambda path: int(path.name.rpartition("-")[2]))
+    if again and out is not None:
+        if not (out / RESULTS).is_file():
+            raise DataError(f"--continue: there is no {out / RESULTS}.")
+        return out
+    return claim(out, stem, False)
+
+
+# ------------------------------------------------------------------------------------------------ showing
+
+
+def tell(document: dict[str, Any]) -> None:
+    """The tables and sentences of every workload."""
+    from fluxion.compare import export
+
+    for name in document["workloads"]:
+        for line in export.heading(document, name):
+            say(line)
+        say()
+        if document["protocol"] == "fair":
+            tables = [("Steady state: steps on batches that lie ready", export.speed(document, name)),
+                      ("Everything else: medians", export.costs(document, name)),
+                      ("Accuracy on the test set", export.accuracies(document, name))]  # fmt: skip
+        else:
+            tables = [("As published", export.published(document, name))]
+        for title, (header, rows) in tables:
+            if rows:
+                say(f"{title}:")
+                table(header, rows, texts=("framework", "mode", "verdict", "post's", "run by"))
+                say()
+        if document["protocol"] == "fair":
+            for line in export.conclusions(document, name):
+                say(line)
+        else:
+            for label, run in document["runs"].items():
+                if label.partition("/")[0] == name:
+                    say(f"{label.partition('/')[2]}: {run['faults']}")
+    absent = {name: facts for name, facts in document["frameworks"].items() if "missing" in facts}
+    for name, facts in absent.items():
+        say(f"{name}: not run here ({facts['missing']}): {facts['remedy']}")
+
+
+def show_list(pythons: dict[str, str], stream: Any) -> None:
+    from fluxion.compare import environments, workloads
+    from fluxion.compare.examples import SETS
+    from fluxion.data.catalogue import places
+
+    entries = []
+    for name in workloads.names():
+        found = workloads.find(name)
+        data = "real" if places(SETS[found.data][0]) else "synthetic"
+        variants = [variant.name for variant in found.variants]
+        entries.append({"name": name, "network": found.fair.title, "data": data, "published": variants})
+    frameworks = []
+    for name, adapter in environments.adapters().items():
+        peer = environments.peer(name, pythons)
+        here = environments.has(adapter.NEEDS) or peer.python in (
+            *pythons.values(),
+            *environments.remembered().values(),
+        )
+        where = peer.python if here else f"not here: {environments.remedy(name)}"
+        frameworks.append({"name": name, "title": adapter.TITLE, "modes": list(adapter.MODES), "where": where})
+    if stream:
+        write_json(stream, {"workloads": entries, "frameworks": frameworks})
+        return
+    rows = [[e["name"], e["network"], e["data"], ", ".join(e["published"])] for e in entries]
+    table(["workload", "network", "data", "as published"], rows, numbers=False, texts=("network", "as published"))
+    say()
+    rows = [[f["name"], f["title"], ", ".join(f["modes"]), f["where"]] for f in frameworks]
+    table(["framework", "", "modes", "interpreter"], rows, numbers=False, texts=("modes", "interpreter"))
+
+
+def set_up(names: list[str], index_url: str | None) -> None:
+    from fluxion.compare import environments
+
+    if not names:
+        raise typer.BadParameter("expected a framework: fluxion compare setup torch.")
+    for name in names:
+        show(str(environments.setup(name, index_url)))
+
+
+def show_code(names: list[str], frameworks: tuple[str, ...], stream: Any) -> None:
+    """The programs of each workload: two side by side where the terminal is wide enough."""
+    import sys
+
+    from fluxion.compare import environments, workloads
+    from fluxion.compare.protocol import programs_of
+
+    programs = []
+    for name in names:
+        workload = workloads.find(name).fair
+        for framework in frameworks or environments.adapters():
+            programs += programs_of(workload, framework)
+    if stream:
+        write_json(stream, {"programs": programs})
+        return
+    blocks = []
+    for program in programs:
+        title = f"{program['title']}, {program['mode']}: {program['workload']}, {program['lines']} lines"
+        blocks.append([title, "-" * len(title), *program["text"].splitlines(), ""])
+    columns = max((len(line) for block in blocks for line in block), default=0)
+    together = max(1, (width() + GAP) // (columns + GAP)) if sys.stdout.isatty() else 1
+    for start in range(0, len(blocks), together):
+        row = blocks[start : start + together]
+        for i in range(max(map(len, row))):
+            cells = [block[i] if i < len(block) else "" for block in row]
+            show("".join(cell.ljust(columns + GAP) for cell in cells).rstrip())
