@@ -246,7 +246,7 @@ def score(n):
 """,
         f"""
 def train(batches):
-    return [step({workload.batch})(x, y) for x, y in batches]
+    return [step(len(x))(x, y) for x, y in batches]
 """,
         programs.fit_in_numpy(workload),
         """
