@@ -4,69 +4,77 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from .. import parts as w
+from .. import programs
 
-MODES = {"train": ("filter_jit",), "infer": ("filter_jit",), "start": ("filter_jit",)}
+NAME = "equinox"
+TITLE = "Equinox"
+NEEDS = ("equinox", "optax")
+PIP = ("equinox", "optax", "numpy")
+ENVIRONMENT: dict[str, str] = {}
+MODES = {"filter_jit": "a compiled step, with donated buffers"}
 
 
-def supports(workload: w.Workload, mode: str) -> bool:
-    return not workload.has_batchnorm  # its statistics would have to go through every layer by hand
+def supports(workload: w.Workload, mode: str) -> bool | str:
+    if workload.has_batchnorm:
+        return "the statistics of BatchNorm would have to go through every layer by hand"
+    return not workload.penalty or "a penalty is not written here"
 
 
 def versions() -> dict[str, str]:
-    return {"equinox": eqx.__version__, "optax": optax.__version__, "jax (equinox)": jax.__version__}
+    import equinox
+    import jax
+    import optax
+
+    return {"equinox": equinox.__version__, "optax": optax.__version__, "jax (equinox)": jax.__version__}
 
 
 def threads(count: int) -> None:
     """XLA starts as many threads as the process may use cores."""
 
 
-KEY = jax.random.key(0)
+# ----------------------------------------------------------------------------------------- the program
 
-
+CLASSES = {
+    w.LSTM: """
 class LSTM(eqx.Module):
     cell: eqx.nn.LSTMCell
 
-    def __call__(self, x: Any) -> Any:
-        def step(state: Any, x: Any) -> Any:
+    def __init__(self, inputs, outputs, key):
+        self.cell = eqx.nn.LSTMCell(inputs, outputs, key=key)
+
+    def __call__(self, x, key=None):
+        def step(state, x):
             state = self.cell(x, state)
             return state, state[0]
 
         zeros = jnp.zeros(self.cell.hidden_size)
         return jax.lax.scan(step, (zeros, zeros), x)[1]
-
-
+""",
+    w.Positions: """
 class Positions(eqx.Module):
-    weight: Any
+    weight: jax.Array
 
-    def __call__(self, x: Any) -> Any:
+    def __init__(self, length, features):
+        self.weight = jnp.zeros((length, features))
+
+    def __call__(self, x, key=None):
         return x + self.weight[: len(x)]
+""",
+    "sequence": """
+class Each(eqx.Module):  # a layer for vectors, over the steps of a sequence
+    layer: eqx.Module
 
-
-class Mapped(eqx.Module):
-    """A layer for vectors, over the positions of a sequence."""
-
-    layer: Any
-
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x, key=None):
         return jax.vmap(self.layer)(x)
-
-
-class Model(eqx.Module):
-    layers: list[Any]
-
-    def __call__(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
+""",
+    w.LastStep: """
+def last_step(x):
+    return x[-1]
+""",
+    w.Block: """
 class Block(eqx.Module):
     norm1: eqx.nn.LayerNorm
     norm2: eqx.nn.LayerNorm
@@ -75,154 +83,233 @@ class Block(eqx.Module):
     down: eqx.nn.Linear
     causal: bool
 
-    def __init__(self, part: w.Block) -> None:
-        d = part.features
-        self.norm1, self.norm2 = eqx.nn.LayerNorm(d), eqx.nn.LayerNorm(d)
+    def __init__(self, features, heads, causal, key):
+        keys = jax.random.split(key, 3)
         biases = {f"use_{name}_bias": True for name in ("query", "key", "value", "output")}
-        self.attention = eqx.nn.MultiheadAttention(part.heads, d, **biases, key=KEY)
-        self.up, self.down = eqx.nn.Linear(d, 4 * d, key=KEY), eqx.nn.Linear(4 * d, d, key=KEY)
-        self.causal = part.causal
+        self.norm1, self.norm2 = eqx.nn.LayerNorm(features), eqx.nn.LayerNorm(features)
+        self.attention = eqx.nn.MultiheadAttention(heads, features, **biases, key=keys[0])
+        self.up = eqx.nn.Linear(features, 4 * features, key=keys[1])
+        self.down = eqx.nn.Linear(4 * features, features, key=keys[2])
+        self.causal = causal
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x, key=None):
         y = jax.vmap(self.norm1)(x)
         mask = jnp.tril(jnp.ones((len(x), len(x)), bool)) if self.causal else None
         x = x + self.attention(y, y, y, mask)
         y = jax.nn.gelu(jax.vmap(self.up)(jax.vmap(self.norm2)(x)))
         return x + jax.vmap(self.down)(y)
+""",
+}
 
 
-def make(part: w.Part, before: w.Part | None, sequence: bool, own: dict[str, np.ndarray]) -> list[Any]:
-    """The layers of a part, with its arrays: for one example, channels first."""
-    match part:
-        case w.Dense():
-            weight = own["weight"]
-            if isinstance(before, w.Flatten):
-                weight = weight.reshape(*before.shape, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
-            layer = linear(eqx.nn.Linear(part.inputs, part.outputs, key=KEY), weight, own["bias"])
-            return [Mapped(layer) if sequence else layer, *relu(part)]
-        case w.Conv():
-            padding = part.kernel // 2 if part.same else 0
-            layer = eqx.nn.Conv2d(part.inputs, part.outputs, part.kernel, padding=padding, key=KEY)
-            layer = put(layer, "weight", own["weight"].transpose(3, 2, 0, 1))
-            return [put(layer, "bias", own["bias"].reshape(layer.bias.shape)), *relu(part)]
-        case w.MaxPool():
-            return [eqx.nn.MaxPool2d(2, 2)]
-        case w.Flatten():
-            return [jnp.ravel]
-        case w.LSTM():
-            cell = eqx.nn.LSTMCell(part.inputs, part.outputs, key=KEY)
-            cell = put(cell, "weight_ih", own["weight"].T)
-            return [LSTM(put(put(cell, "weight_hh", own["recurrent_weight"].T), "bias", own["bias"]))]
-        case w.LastStep():
-            return [lambda x: x[-1]]
-        case w.Embedding():
-            return [Mapped(put(eqx.nn.Embedding(part.vocabulary, part.features, key=KEY), "weight", own["weight"]))]
-        case w.Positions():
-            return [Positions(jnp.asarray(own["weight"]))]
-        case w.LayerNorm():
-            return [Mapped(norm(eqx.nn.LayerNorm(part.features), own["scale"], own["bias"]))]
-        case w.Block():
-            return [block(part, own)]
-    raise NotImplementedError(part)
+def layers(part: w.Part, sequence: bool) -> list[str]:
+    """The layers of a part, the one with the arrays first: for one example, channels first."""
+    each = "Each({})" if sequence else "{}"
+    if isinstance(part, w.Dense):
+        return [each.format(f"eqx.nn.Linear({part.inputs}, {part.outputs}, key=next(keys))"), *activation(part)]
+    if isinstance(part, w.Conv):
+        options = f", stride={part.stride}" * (part.stride != 1) + f", padding={part.padding}" * (part.padding != 0)
+        options += ", use_bias=False" * (not part.bias)
+        sizes = f"{part.inputs}, {part.outputs}, {part.kernel}"
+        return [f"eqx.nn.Conv2d({sizes}{options}, key=next(keys))", *activation(part)]
+    if isinstance(part, w.Block):
+        return [f"Block({part.features}, {part.heads}, causal={part.causal}, key=next(keys))"]
+    if isinstance(part, (w.LSTM, w.Embedding, w.Positions)):
+        first, second = programs.sizes(part)
+        return {
+            w.LSTM: [f"LSTM({first}, {second}, key=next(keys))"],
+            w.Embedding: [f"Each(eqx.nn.Embedding({first}, {second}, key=next(keys)))"],
+            w.Positions: [f"Positions({first}, {second})"],
+        }[type(part)]
+    return {
+        w.MaxPool: ["eqx.nn.MaxPool2d(2, 2)"],
+        w.Dropout: [f"eqx.nn.Dropout({getattr(part, 'rate', 0)})"],
+        w.Flatten: ["eqx.nn.Lambda(jnp.ravel)"],
+        w.LastStep: ["eqx.nn.Lambda(last_step)"],
+        w.LayerNorm: [f"Each(eqx.nn.LayerNorm({getattr(part, 'features', 0)}))"],
+    }[type(part)]
 
 
-def relu(part: w.Dense | w.Conv) -> list[Any]:
-    return [jax.nn.relu] if part.activation == "relu" else []
+def activation(part: w.Dense | w.Conv) -> list[str]:
+    return {"relu": ["eqx.nn.Lambda(jax.nn.relu)"], "tanh": ["eqx.nn.Lambda(jnp.tanh)"], "": []}[part.activation]
 
 
-def put(layer: Any, name: str, value: Any) -> Any:
-    """A copy of the layer with another array, or another layer, in the place of that name."""
-    value = jnp.asarray(value) if isinstance(value, np.ndarray) else value
-    return eqx.tree_at(lambda layer: getattr(layer, name), layer, value)
+def grouped(workload: w.Workload) -> list[list[str]]:
+    return [layers(part, sequence=programs.is_text(workload)) for part in workload.network]
+
+
+def program(workload: w.Workload, mode: str) -> str:
+    kinds = programs.kinds(workload)
+    lines = [line for group in grouped(workload) for line in group]
+    used = kinds | ({"sequence"} if any("Each(" in line for line in lines) else set())
+    classes = [text for kind, text in CLASSES.items() if kind in used]
+    count = sum("next(keys)" in line for line in lines)
+    built = f"""
+keys = iter(jax.random.split(jax.random.key(0), {count}))
+model = eqx.nn.Sequential(
+    [
+{programs.listed(lines, 8)}
+    ]
+)
+""".strip()
+    needs_numpy = any("jnp." in text for text in (*classes, *lines))
+    start = "import equinox as eqx\nimport jax\n"
+    if not workload.training:
+        return programs.joined(
+            start + ("import jax.numpy as jnp" if needs_numpy else ""),
+            *classes,
+            f"{built}\nmodel = eqx.nn.inference_mode(model)",
+            "@eqx.filter_jit\ndef predict(model, x):\n    return jax.vmap(model)(x)",
+        )
+    random = w.Dropout in kinds
+    still = ""
+    if random:
+        training = "batch, model, state, key"
+        call = "jax.vmap(lambda x, key: model(x, key=key))(x, jax.random.split(key, len(x)))"
+        carried = "    global key\n"
+        still = "\n    model = eqx.nn.inference_mode(model)"
+    else:
+        training, call, carried = "batch, model, state", "jax.vmap(model)(x)", ""
+    drawn = "\n        key, own = jax.random.split(key)" if random else ""
+    return programs.joined(
+        f"{start}import jax.numpy as jnp\nimport numpy as np\nimport optax",
+        *classes,
+        f"""
+{built}
+optimizer = {programs.optax_rule(workload.optimizer)}
+state = optimizer.init(eqx.filter(model, eqx.is_inexact_array)){chr(10) + "key = jax.random.key(1)" if random else ""}
+""",
+        programs.optax_loss(workload).replace("nnx.", "jax.nn."),
+        f"""
+@eqx.filter_jit(donate="all-except-first")
+def step({training}):
+    x, y = batch
+    value, grads = eqx.filter_value_and_grad(lambda model: loss({call}, y))(model)
+    updates, state = optimizer.update(grads, state)
+    return eqx.apply_updates(model, updates), state, value
+""",
+        f"""
+def train(model, state, batches):
+{carried}    losses = []
+    for batch in batches:{drawn}
+        model, state, loss = step(batch, model, state{", own" if random else ""})
+        losses.append(loss)
+    return model, state, losses
+""",
+        f"""
+def fit(model, state, x, y, epochs, size={workload.batch}):
+    random = np.random.default_rng()
+    for _ in range(epochs):
+        order = random.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
+        model, state, _ = train(model, state, ((x[rows], y[rows]) for rows in order))
+    return model, state
+""",
+        f"""
+@eqx.filter_jit
+def score(model, x, y):
+    outputs = jax.vmap(model)(x)
+    return jnp.stack([{programs.OPTAX_LOSS}, (outputs.argmax(-1) == y).mean()])
+""",
+        f"""
+def evaluate(model, batches):{still}
+    scores, sizes = zip(*[(score(model, x, y), len(x)) for x, y in batches])
+    return np.average(scores, axis=0, weights=sizes)
+""",
+    )
+
+
+# --------------------------------------------------------------------------------------------- the glue
+
+
+def load(part: w.Part, layer: Any, own: dict[str, np.ndarray]) -> Any:
+    """A layer with the arrays of a part."""
+    if hasattr(layer, "layer"):
+        return put(layer, "layer", load(part, layer.layer, own))
+    if isinstance(part, w.Dense):
+        return linear(layer, own["weight"], own["bias"])
+    if isinstance(part, w.Conv):
+        layer = put(layer, "weight", own["weight"].transpose(3, 2, 0, 1))
+        return put(layer, "bias", own["bias"].reshape(layer.bias.shape)) if part.bias else layer
+    if isinstance(part, w.LSTM):
+        cell = put(layer.cell, "weight_ih", own["weight"].T)
+        return put(layer, "cell", put(put(cell, "weight_hh", own["recurrent_weight"].T), "bias", own["bias"]))
+    if isinstance(part, (w.Embedding, w.Positions)):
+        return put(layer, "weight", own["weight"])
+    if isinstance(part, w.LayerNorm):
+        return put(put(layer, "weight", own["scale"]), "bias", own["bias"])
+    if isinstance(part, w.Block):
+        for name in ("norm1", "norm2"):
+            layer = put(layer, name, load(w.LayerNorm(part.features), getattr(layer, name), strip(own, name)))
+        for name in ("up", "down"):
+            layer = put(layer, name, linear(getattr(layer, name), own[f"{name}.weight"], own[f"{name}.bias"]))
+        attention = layer.attention
+        for name in ("query", "key", "value", "out"):
+            theirs = {"out": "output_proj"}.get(name, f"{name}_proj")
+            loaded = linear(getattr(attention, theirs), own[f"{name}.weight"], own[f"{name}.bias"])
+            attention = put(attention, theirs, loaded)
+        return put(layer, "attention", attention)
+    return layer
+
+
+def strip(own: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {key.partition(".")[2]: array for key, array in own.items() if key.startswith(f"{name}.")}
 
 
 def linear(layer: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
     return put(put(layer, "weight", weight.T), "bias", bias)
 
 
-def norm(layer: Any, scale: np.ndarray, bias: np.ndarray) -> Any:
-    return put(put(layer, "weight", scale), "bias", bias)
+def put(layer: Any, name: str, value: Any) -> Any:
+    """A copy of the layer with another array, or another layer, in the place of that name."""
+    import equinox
+    import jax.numpy as jnp
 
-
-def block(part: w.Block, own: dict[str, np.ndarray]) -> Block:
-    layer = Block(part)
-    for name in ("norm1", "norm2"):
-        layer = put(layer, name, norm(getattr(layer, name), own[f"{name}.scale"], own[f"{name}.bias"]))
-    for name in ("up", "down"):
-        layer = put(layer, name, linear(getattr(layer, name), own[f"{name}.weight"], own[f"{name}.bias"]))
-    attention = layer.attention
-    for name in ("query", "key", "value", "out"):
-        theirs = {"out": "output_proj"}.get(name, f"{name}_proj")
-        loaded = linear(getattr(attention, theirs), own[f"{name}.weight"], own[f"{name}.bias"])
-        attention = put(attention, theirs, loaded)
-    return put(layer, "attention", attention)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def step(data: Any, model: Any, state: Any, update: Any) -> Any:
-    @eqx.filter_value_and_grad
-    def loss(model: Any) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(data[0]), data[1]).mean()
-
-    value, grads = loss(model)
-    updates, state = update(grads, state)
-    return eqx.apply_updates(model, updates), state, value
-
-
-@eqx.filter_jit
-def score(model: Any, x: Any, y: Any) -> Any:
-    outputs = jax.vmap(model)(x)
-    loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
-    return jnp.stack([loss, (outputs.argmax(-1) == y).mean()])
-
-
-@eqx.filter_jit
-def forward(model: Any, x: Any) -> Any:
-    return jax.vmap(model)(x)
+    value = jnp.array(value) if isinstance(value, np.ndarray) else value
+    return equinox.tree_at(lambda layer: getattr(layer, name), layer, value)
 
 
 class Session:
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
-        self.workload = workload
+        import equinox
+        import jax
+
+        self.jax, self.eqx, self.workload = jax, equinox, workload
         self.images = len(workload.shape) == 3
-        layers: list[Any] = []
-        sequence = len(workload.shape) < 3 and isinstance(workload.network[0], w.Embedding)
-        for i, part in enumerate(workload.network):
-            own = {name: weights[f"{i}.{name}"] for name in part.shapes()}
-            layers += make(part, workload.network[i - 1] if i else None, sequence, own)
-        self.model = Model(layers)
-        rule = optax.adam(1e-3) if isinstance(workload.optimizer, w.Adam) else optax.sgd(0.01, momentum=0.9)
-        self.update, self.state = rule.update, rule.init(eqx.filter(self.model, eqx.is_inexact_array))
+        self.program = programs.execute(program(workload, mode), f"{workload.name} in Equinox, {mode}")
+        loaded = list(self.program.model.layers)
+        place = 0
+        for (part, own), group in zip(programs.owned(workload, weights, channels_first=True), grouped(workload)):  # noqa: B905
+            loaded[place] = load(part, loaded[place], own)
+            place += len(group)
+        self.model = self.eqx.tree_at(lambda model: model.layers, self.program.model, tuple(loaded))
+        self.state = self.program.state if workload.training else None
 
     def inputs(self, x: np.ndarray) -> Any:
-        return jnp.asarray(x.transpose(0, 3, 1, 2) if self.images else x)
+        return self.jax.numpy.asarray(x.transpose(0, 3, 1, 2) if self.images else x)
 
     def prepare(self, batches: list[Any]) -> list[Any]:
-        return [(self.inputs(x), jnp.asarray(y)) for x, y in batches]
+        return [(self.inputs(x), self.jax.numpy.asarray(y)) for x, y in batches]
 
-    def losses(self, batches: Any) -> np.ndarray:
-        losses = []
-        for batch in batches:
-            self.model, self.state, loss = step(batch, self.model, self.state, self.update)
-            losses.append(loss)
-        jax.block_until_ready(self.state)
+    def losses(self, batches: list[Any]) -> np.ndarray:
+        self.model, self.state, losses = self.program.train(self.model, self.state, batches)
+        self.jax.block_until_ready(self.state)
         return np.array(losses)
 
     train = losses
 
     def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
-        random, size = np.random.default_rng(), self.workload.batch
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if self.images else x
-        for _ in range(count):
-            order = random.permutation(len(x))
-            rows = (order[s : s + size] for s in range(0, len(x) - size + 1, size))
-            self.losses((x[r], y[r]) for r in rows)
+        self.model, self.state = self.program.fit(self.model, self.state, x, y, count)
+        self.jax.block_until_ready(self.state)
 
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-        starts = range(0, len(x), 1000)
-        scores = [score(self.model, self.inputs(x[s : s + 1000]), y[s : s + 1000]) for s in starts]
-        loss, accuracy = np.mean(scores, 0)
-        return loss, accuracy
+        batches = programs.thousands(x, y)
+        return self.program.evaluate(self.model, ((self.inputs(x), y) for x, y in batches))
 
     def forward(self, x: Any) -> Any:
-        return forward(self.model, x).block_until_ready()
+        if not self.workload.training:
+            return self.program.predict(self.model, x).block_until_ready()
+        return self.jax.vmap(self.eqx.nn.inference_mode(self.model))(x)
+
+    def restart(self) -> None:
+        self.state = self.program.optimizer.init(self.eqx.filter(self.model, self.eqx.is_inexact_array))

@@ -1,26 +1,31 @@
-"""Flax NNX: a jitted step with `cached_partial`, which walks through the model only once."""
+"""Flax NNX: a jitted step, and the same with `cached_partial`, which walks through the model only once."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import flax
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
 from .. import parts as w
+from .. import programs
 
-MODES = {"train": ("cached_partial",), "infer": ("cached_partial",), "start": ("cached_partial",)}
+NAME = "flax"
+TITLE = "Flax NNX"
+NEEDS = ("flax", "optax")
+PIP = ("flax", "optax", "numpy")
+ENVIRONMENT: dict[str, str] = {}
+MODES = {"jit": "nnx.jit", "cached_partial": "nnx.jit and nnx.cached_partial, which walks through the model once"}
 
 
-def supports(workload: w.Workload, mode: str) -> bool:
-    return True
+def supports(workload: w.Workload, mode: str) -> bool | str:
+    return not workload.penalty or "a penalty is not written here"
 
 
 def versions() -> dict[str, str]:
+    import flax
+    import jax
+    import optax
+
     return {"flax": flax.__version__, "optax": optax.__version__, "jax (flax)": jax.__version__}
 
 
@@ -28,176 +33,241 @@ def threads(count: int) -> None:
     """XLA starts as many threads as the process may use cores."""
 
 
+# ----------------------------------------------------------------------------------------- the program
+
+CLASSES = {
+    w.Positions: """
 class Positions(nnx.Module):
-    def __init__(self, part: w.Positions, rngs: nnx.Rngs) -> None:
-        self.rows = nnx.Embed(part.length, part.features, rngs=rngs)
+    def __init__(self, length, features, rngs):
+        self.rows = nnx.Embed(length, features, rngs=rngs)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x):
         return x + self.rows(jnp.arange(x.shape[1]))
-
-
+""",
+    w.Residual: """
 class Residual(nnx.Module):
-    def __init__(self, part: w.Residual, rngs: nnx.Rngs) -> None:
-        self.projected = "3" in part.convolutions
-        for i, conv in part.convolutions.items():
-            setattr(self, f"conv{i}", make(conv, rngs))
-            setattr(self, f"norm{i}", nnx.BatchNorm(part.outputs, momentum=0.9, epsilon=1e-5, rngs=rngs))
+    def __init__(self, inputs, outputs, stride=1, *, rngs):
+        norm = dict(momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.conv1 = nnx.Conv(inputs, outputs, (3, 3), strides=stride, padding=1, use_bias=False, rngs=rngs)
+        self.norm1 = nnx.BatchNorm(outputs, **norm)
+        self.conv2 = nnx.Conv(outputs, outputs, (3, 3), padding=1, use_bias=False, rngs=rngs)
+        self.norm2 = nnx.BatchNorm(outputs, **norm)
+        self.projected = inputs != outputs or stride != 1
+        if self.projected:
+            self.conv3 = nnx.Conv(inputs, outputs, (1, 1), strides=stride, padding=0, use_bias=False, rngs=rngs)
+            self.norm3 = nnx.BatchNorm(outputs, **norm)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x):
         y = self.norm2(self.conv2(nnx.relu(self.norm1(self.conv1(x)))))
         return nnx.relu(y + (self.norm3(self.conv3(x)) if self.projected else x))
-
-
+""",
+    w.Block: """
 class Block(nnx.Module):
-    def __init__(self, part: w.Block, rngs: nnx.Rngs) -> None:
-        d = part.features
-        self.causal = part.causal
-        self.norm1, self.norm2 = (nnx.LayerNorm(d, epsilon=1e-5, rngs=rngs) for _ in range(2))
-        self.attention = nnx.MultiHeadAttention(part.heads, d, decode=False, rngs=rngs)
-        self.up, self.down = nnx.Linear(d, 4 * d, rngs=rngs), nnx.Linear(4 * d, d, rngs=rngs)
+    def __init__(self, features, heads, causal, rngs):
+        self.causal = causal
+        self.norm1 = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(heads, features, decode=False, rngs=rngs)
+        self.up = nnx.Linear(features, 4 * features, rngs=rngs)
+        self.down = nnx.Linear(4 * features, features, rngs=rngs)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x):
         mask = nnx.make_causal_mask(jnp.ones(x.shape[:2])) if self.causal else None
         x = x + self.attention(self.norm1(x), mask=mask)
         return x + self.down(nnx.gelu(self.up(self.norm2(x))))
+""",
+    w.MaxPool: """
+def max_pool(x):
+    return nnx.max_pool(x, (2, 2), (2, 2))
+""",
+    w.Flatten: """
+def flatten(x):
+    return x.reshape(len(x), -1)
+""",
+    w.SpatialMean: """
+def spatial_mean(x):
+    return x.mean((1, 2))
+""",
+    w.LastStep: """
+def last_step(x):
+    return x[:, -1]
+""",
+}
 
 
-def make(part: w.Part, rngs: nnx.Rngs) -> Any:
-    match part:
-        case w.Dense():
-            return nnx.Linear(part.inputs, part.outputs, rngs=rngs)
-        case w.Conv():
-            options = {"strides": part.stride, "padding": part.padding, "use_bias": part.bias}
-            return nnx.Conv(part.inputs, part.outputs, (part.kernel, part.kernel), **options, rngs=rngs)
-        case w.MaxPool():
-            return lambda x: nnx.max_pool(x, (2, 2), (2, 2))
-        case w.Flatten():
-            return lambda x: x.reshape(len(x), -1)
-        case w.BatchNorm():
-            return nnx.BatchNorm(part.channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
-        case w.Residual():
-            return Residual(part, rngs)
-        case w.SpatialMean():
-            return lambda x: x.mean((1, 2))
-        case w.LSTM():
-            return nnx.RNN(nnx.OptimizedLSTMCell(part.inputs, part.outputs, rngs=rngs))
-        case w.LastStep():
-            return lambda x: x[:, -1]
-        case w.Embedding():
-            return nnx.Embed(part.vocabulary, part.features, rngs=rngs)
-        case w.Positions():
-            return Positions(part, rngs)
-        case w.LayerNorm():
-            return nnx.LayerNorm(part.features, epsilon=1e-5, rngs=rngs)
-        case w.Block():
-            return Block(part, rngs)
+def layers(part: w.Part) -> list[str]:
+    """The layers of a part, the one with the arrays first."""
+    if isinstance(part, w.Dense):
+        return [f"nnx.Linear({part.inputs}, {part.outputs}, rngs=rngs)", *activation(part)]
+    if isinstance(part, w.Conv):
+        options = f", strides={part.stride}" * (part.stride != 1) + f", padding={part.padding}"
+        options += ", use_bias=False" * (not part.bias)
+        kernel = f"({part.kernel}, {part.kernel})"
+        return [f"nnx.Conv({part.inputs}, {part.outputs}, {kernel}{options}, rngs=rngs)", *activation(part)]
+    if isinstance(part, w.BatchNorm):
+        return [f"nnx.BatchNorm({part.channels}, momentum=0.9, epsilon=1e-5, rngs=rngs)", "nnx.relu"]
+    if isinstance(part, w.Residual):
+        return [f"Residual({part.inputs}, {part.outputs}{f', {part.stride}' * (part.stride != 1)}, rngs=rngs)"]
+    if isinstance(part, w.LSTM):
+        return [f"nnx.RNN(nnx.OptimizedLSTMCell({part.inputs}, {part.outputs}, rngs=rngs))"]
+    if isinstance(part, w.Block):
+        return [f"Block({part.features}, {part.heads}, causal={part.causal}, rngs=rngs)"]
+    if isinstance(part, (w.Embedding, w.Positions)):
+        name = "nnx.Embed" if isinstance(part, w.Embedding) else "Positions"
+        first, second = programs.sizes(part)
+        return [f"{name}({first}, {second}, rngs=rngs)"]
+    return {
+        w.MaxPool: ["max_pool"],
+        w.Flatten: ["flatten"],
+        w.SpatialMean: ["spatial_mean"],
+        w.LastStep: ["last_step"],
+        w.Dropout: [f"nnx.Dropout({getattr(part, 'rate', 0)}, rngs=rngs)"],
+        w.LayerNorm: [f"nnx.LayerNorm({getattr(part, 'features', 0)}, epsilon=1e-5, rngs=rngs)"],
+    }[type(part)]
+
+
+def activation(part: w.Dense | w.Conv) -> list[str]:
+    return [f"nnx.{part.activation}"] if part.activation else []
+
+
+def program(workload: w.Workload, mode: str) -> str:
+    kinds = programs.kinds(workload)
+    classes = [text for kind, text in CLASSES.items() if kind in kinds]
+    listed = programs.listed(line for part in workload.network for line in layers(part))
+    built = f"rngs = nnx.Rngs(0)\nmodel = nnx.Sequential(\n{listed}\n)"
+    cached = mode == "cached_partial"
+    if not workload.training:
+        numpy = "import jax.numpy as jnp\n" if kinds & {w.Positions, w.Block} else ""
+        call = "predict = nnx.cached_partial(forward, model)"
+        if not cached:
+            call = "def predict(x):\n    return forward(model, x)"
+        return programs.joined(
+            f"{numpy}from flax import nnx",
+            *classes,
+            f"{built}\nmodel.eval()",
+            "@nnx.jit\ndef forward(model, x):\n    return model(x)",
+            call,
+        )
+    optimizer = programs.optax_rule(workload.optimizer)
+    given = "" if cached else "model, optimizer, "
+    scored = "" if cached else "model, "
+    switches = ["deterministic=True"] * (w.Dropout in kinds) + ["use_running_average=True"] * workload.has_batchnorm
+    modal = bool(switches)
+    if modal:
+        scored = ""
+    own = ""
+    if modal:
+        own += f"\nstill = nnx.view(model, {', '.join(switches)})"
+    if cached:
+        own += "\nstep = nnx.cached_partial(step, model, optimizer)"
+        own += f"\nscore = nnx.cached_partial(score, {'still' if modal else 'model'})"
+    elif modal:
+        scored = "still, "
+    return programs.joined(
+        "import jax.numpy as jnp\nimport numpy as np\nimport optax\nfrom flax import nnx",
+        *classes,
+        f"{built}\noptimizer = nnx.Optimizer(model, {optimizer}, wrt=nnx.Param)",
+        programs.optax_loss(workload),
+        """
+@nnx.jit
+def step(model, optimizer, x, y):
+    value, grads = nnx.value_and_grad(lambda model: loss(model(x), y))(model)
+    optimizer.update(model, grads)
+    return value
+""",
+        f"""
+@nnx.jit
+def score(model, x, y):
+    outputs = model(x)
+    return jnp.stack([{programs.OPTAX_LOSS}, (outputs.argmax(-1) == y).mean()])
+"""
+        + ("\n" + own if own else ""),
+        f"""
+def train(batches):
+    return [step({given}x, y) for x, y in batches]
+""",
+        programs.fit_in_numpy(workload),
+        f"""
+def evaluate(batches):
+    scores, sizes = zip(*[(score({scored}x, y), len(x)) for x, y in batches])
+    return np.average(scores, axis=0, weights=sizes)
+""",
+    )
+
+
+# --------------------------------------------------------------------------------------------- the glue
 
 
 def load(part: w.Part, layer: Any, own: dict[str, np.ndarray]) -> None:
-    match part:
-        case w.Dense() | w.Conv():
-            put(layer, **{{"weight": "kernel"}.get(name, name): array for name, array in own.items()})
-        case w.Residual():
-            for i in part.convolutions:
-                put(getattr(layer, f"conv{i}"), kernel=own[f"conv{i}.weight"])
-                put(getattr(layer, f"norm{i}"), scale=own[f"norm{i}.scale"], bias=own[f"norm{i}.bias"])
-        case w.BatchNorm() | w.LayerNorm():
-            put(layer, scale=own["scale"], bias=own["bias"])
-        case w.LSTM():
-            put(layer.cell.dense_i, kernel=own["weight"])
-            put(layer.cell.dense_h, kernel=own["recurrent_weight"], bias=own["bias"])
-        case w.Embedding():
-            put(layer, embedding=own["weight"])
-        case w.Positions():
-            put(layer.rows, embedding=own["weight"])
-        case w.Block():
-            for name in ("norm1", "norm2"):
-                put(getattr(layer, name), scale=own[f"{name}.scale"], bias=own[f"{name}.bias"])
-            for name in ("up", "down"):
-                put(getattr(layer, name), kernel=own[f"{name}.weight"], bias=own[f"{name}.bias"])
-            for name in ("query", "key", "value", "out"):
-                put(getattr(layer.attention, name), kernel=own[f"{name}.weight"], bias=own[f"{name}.bias"])
+    if isinstance(part, (w.Dense, w.Conv)):
+        put(layer, **{{"weight": "kernel"}.get(name, name): array for name, array in own.items()})
+    elif isinstance(part, w.Residual):
+        for i in part.convolutions:
+            put(getattr(layer, f"conv{i}"), kernel=own[f"conv{i}.weight"])
+            put(getattr(layer, f"norm{i}"), scale=own[f"norm{i}.scale"], bias=own[f"norm{i}.bias"])
+    elif isinstance(part, (w.BatchNorm, w.LayerNorm)):
+        put(layer, scale=own["scale"], bias=own["bias"])
+    elif isinstance(part, w.LSTM):
+        put(layer.cell.dense_i, kernel=own["weight"])
+        put(layer.cell.dense_h, kernel=own["recurrent_weight"], bias=own["bias"])
+    elif isinstance(part, w.Embedding):
+        put(layer, embedding=own["weight"])
+    elif isinstance(part, w.Positions):
+        put(layer.rows, embedding=own["weight"])
+    elif isinstance(part, w.Block):
+        for name in ("norm1", "norm2"):
+            put(getattr(layer, name), scale=own[f"{name}.scale"], bias=own[f"{name}.bias"])
+        for name in ("up", "down"):
+            put(getattr(layer, name), kernel=own[f"{name}.weight"], bias=own[f"{name}.bias"])
+        for name in ("query", "key", "value", "out"):
+            put(getattr(layer.attention, name), kernel=own[f"{name}.weight"], bias=own[f"{name}.bias"])
 
 
 def put(layer: Any, **arrays: np.ndarray) -> None:
+    import jax.numpy as jnp
+
     for name, array in arrays.items():
         variable = getattr(layer, name)
         variable.value = jnp.asarray(array.reshape(variable.value.shape))
 
 
-class Model(nnx.Module):
-    def __init__(self, network: tuple[w.Part, ...], weights: dict[str, np.ndarray]) -> None:
-        rngs = nnx.Rngs(0)
-        layers = []
-        for i, part in enumerate(network):
-            layer = make(part, rngs)
-            load(part, layer, {name: weights[f"{i}.{name}"] for name in part.shapes()})
-            layers.append(layer)
-            if isinstance(part, w.BatchNorm) or getattr(part, "activation", "") == "relu":
-                layers.append(nnx.relu)
-        self.layers = nnx.Sequential(*layers)
-
-    def __call__(self, x: Any) -> Any:
-        return self.layers(x)
-
-
-@nnx.jit
-def step(model: Model, opt: nnx.Optimizer, x: Any, y: Any) -> Any:
-    def loss(model: Model) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
-
-    value, grads = nnx.value_and_grad(loss)(model)
-    opt.update(model, grads)
-    return value
-
-
-@nnx.jit
-def score(model: Model, x: Any, y: Any) -> Any:
-    outputs = model(x)
-    loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
-    return jnp.stack([loss, (outputs.argmax(-1) == y).mean()])
-
-
-@nnx.jit
-def forward(model: Model, x: Any) -> Any:
-    return model(x)
-
-
 class Session:
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
-        self.workload = workload
-        self.model = Model(workload.network, weights)
-        rule = optax.adam(1e-3) if isinstance(workload.optimizer, w.Adam) else optax.sgd(0.01, momentum=0.9)
-        opt = nnx.Optimizer(self.model, rule, wrt=nnx.Param)
-        if not workload.training:
-            self.model.eval()
-        self.step = nnx.cached_partial(step, self.model, opt)
-        self.call, self.score = nnx.cached_partial(forward, self.model), nnx.cached_partial(score, self.model)
+        import jax
+        from flax import nnx
+
+        self.jax, self.nnx, self.workload, self.mode = jax, nnx, workload, mode
+        self.program = programs.execute(program(workload, mode), f"{workload.name} in Flax, {mode}")
+        place = 0
+        for part, own in programs.owned(workload, weights):
+            load(part, self.program.model.layers[place], own)
+            place += len(layers(part))
+
+    def inputs(self, x: np.ndarray) -> Any:
+        return self.jax.numpy.asarray(x)
 
     def prepare(self, batches: list[Any]) -> list[Any]:
-        return [(jnp.asarray(x), jnp.asarray(y)) for x, y in batches]
+        return [(self.inputs(x), self.inputs(y)) for x, y in batches]
 
-    def losses(self, batches: Any) -> np.ndarray:
-        losses = [self.step(x, y) for x, y in batches]
-        jax.block_until_ready(nnx.state(self.model))
+    def losses(self, batches: list[Any]) -> np.ndarray:
+        losses = self.program.train(batches)
+        self.jax.block_until_ready(self.nnx.state(self.program.model))
         return np.array(losses)
 
     train = losses
 
     def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
-        random, size = np.random.default_rng(), self.workload.batch
-        for _ in range(count):
-            order = random.permutation(len(x))
-            rows = (order[s : s + size] for s in range(0, len(x) - size + 1, size))
-            self.losses((x[r], y[r]) for r in rows)
+        self.program.fit(x, y, count)
+        self.jax.block_until_ready(self.nnx.state(self.program.model))
 
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-        scores = [self.score(x[s : s + 1000], y[s : s + 1000]) for s in range(0, len(x), 1000)]
-        loss, accuracy = np.mean(scores, 0)
-        return loss, accuracy
-
-    def inputs(self, x: np.ndarray) -> Any:
-        return jnp.asarray(x)
+        return self.program.evaluate(programs.thousands(x, y))
 
     def forward(self, x: Any) -> Any:
-        return self.call(x).block_until_ready()
+        if not self.workload.training:
+            return self.program.predict(x).block_until_ready()
+        return getattr(self.program, "still", self.program.model)(x)
+
+    def restart(self) -> None:
+        zeros = self.jax.tree.map(self.jax.numpy.zeros_like, self.nnx.state(self.program.optimizer))
+        self.nnx.update(self.program.optimizer, zeros)

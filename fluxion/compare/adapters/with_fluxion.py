@@ -1,25 +1,42 @@
-"""Fluxion: `train` over batches or a DataLoader, and `fit`."""
+"""Fluxion in Flux's style: `train` over batches or a DataLoader, and `fit`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
-import fluxion as fx
-
 from .. import parts as w
+from .. import programs
 
-# The iterator in Knet's style is to be one more mode of training, where "fit accuracy" is.
-MODES = {"train": ("train", "fit", "fit accuracy"), "infer": ("jit", "predict"), "start": ("train", "fit")}
+NAME = "fluxion"
+TITLE = "Fluxion"
+NEEDS = ("fluxion",)
+PIP = ("fluxion-ml",)
+ENVIRONMENT: dict[str, str] = {}
+MODES = {
+    "train": "a loop over batches",
+    "fit": "epochs, as one call",
+    "fit accuracy": "the same, with the accuracy of each epoch",
+    "jit": "the compiled model",
+    "predict": "arrays of NumPy, in batches",
+}
+KINDS = {"infer": ("jit", "predict"), "start": ("train", "fit"), "compare": ("train", "fit")}
 
 
-def supports(workload: w.Workload, mode: str) -> bool:
-    return mode != "fit accuracy" or workload.name in ("mlp-small", "tiny")
+def supports(workload: w.Workload, mode: str) -> bool | str:
+    if mode not in KINDS.get(workload.kind, ("train", "fit", "fit accuracy")):
+        return "another way is meant for that"
+    if mode == "fit accuracy" and workload.name not in ("mlp-small", "tiny"):
+        return "metrics are measured elsewhere"
+    return True
 
 
 def versions() -> dict[str, str]:
+    import jax
+
+    import fluxion as fx
+
     return {"fluxion": fx.__version__, "jax": jax.__version__}
 
 
@@ -27,135 +44,199 @@ def threads(count: int) -> None:
     """XLA starts as many threads as the process may use cores."""
 
 
-class Residual(fx.Layer):
-    def __init__(self, part: w.Residual) -> None:
-        convs = {i: layer(conv) for i, conv in part.convolutions.items()}
-        self.conv1, self.norm1 = convs["1"], fx.BatchNorm(part.outputs, fx.relu)
-        self.conv2, self.norm2 = convs["2"], fx.BatchNorm(part.outputs)
-        self.conv3, self.norm3 = (convs["3"], fx.BatchNorm(part.outputs)) if "3" in convs else (None, None)
+# ----------------------------------------------------------------------------------------- the program
 
-    def __call__(self, x: Any) -> Any:
+CLASSES = {
+    w.Residual: """
+class Residual(fx.Layer):
+    def __init__(self, inputs, outputs, stride=1):
+        self.conv1 = fx.Conv((3, 3), inputs, outputs, stride=stride, padding=1, bias=False)
+        self.norm1 = fx.BatchNorm(outputs, fx.relu)
+        self.conv2 = fx.Conv((3, 3), outputs, outputs, padding=1, bias=False)
+        self.norm2 = fx.BatchNorm(outputs)
+        self.conv3 = self.norm3 = None
+        if inputs != outputs or stride != 1:
+            self.conv3 = fx.Conv((1, 1), inputs, outputs, stride=stride, bias=False)
+            self.norm3 = fx.BatchNorm(outputs)
+
+    def __call__(self, x):
         y = self.norm2(self.conv2(self.norm1(self.conv1(x))))
         return fx.relu(y + (x if self.conv3 is None else self.norm3(self.conv3(x))))
-
-
-def spatial_mean(x: Any) -> Any:
+""",
+    w.SpatialMean: """
+def spatial_mean(x):
     return x.mean((1, 2))
-
-
-def last_step(x: Any) -> Any:
+""",
+    w.LastStep: """
+def last_step(x):
     return x[:, -1]
+""",
+}
 
 
-def layer(part: w.Part) -> Any:
-    match part:
-        case w.Dense():
-            return fx.Dense(part.inputs, part.outputs, activation(part))
-        case w.Conv():
-            options = {"stride": part.stride, "padding": part.padding, "bias": part.bias}
-            return fx.Conv((part.kernel, part.kernel), part.inputs, part.outputs, activation(part), **options)
-        case w.MaxPool():
-            return fx.MaxPool((2, 2))
-        case w.Flatten():
-            return fx.flatten
-        case w.BatchNorm():
-            return fx.BatchNorm(part.channels, fx.relu)
-        case w.Residual():
-            return Residual(part)
-        case w.SpatialMean():
-            return spatial_mean
-        case w.LSTM():
-            return fx.LSTM(part.inputs, part.outputs)
-        case w.LastStep():
-            return last_step
-        case w.Embedding():
-            return fx.Embedding(part.vocabulary, part.features)
-        case w.Positions():
-            return fx.LearnedPositions(part.length, part.features)
-        case w.LayerNorm():
-            return fx.LayerNorm(part.features)
-        case w.Block():
-            return fx.TransformerBlock(part.features, num_heads=part.heads, causal=part.causal)
+def layer(part: w.Part) -> str:
+    if isinstance(part, w.Dense):
+        return f"fx.Dense({part.inputs}, {part.outputs}{activation(part)})"
+    if isinstance(part, w.Conv):
+        options = f", stride={part.stride}" * (part.stride != 1) + f", padding={part.padding}" * (part.padding != 0)
+        options += ", bias=False" * (not part.bias)
+        kernel = f"({part.kernel}, {part.kernel})"
+        return f"fx.Conv({kernel}, {part.inputs}, {part.outputs}{activation(part)}{options})"
+    if isinstance(part, w.Residual):
+        return f"Residual({part.inputs}, {part.outputs}{f', {part.stride}' * (part.stride != 1)})"
+    if isinstance(part, w.Block):
+        return f"fx.TransformerBlock({part.features}, num_heads={part.heads}, causal={part.causal})"
+    if isinstance(part, (w.LSTM, w.Embedding, w.Positions)):
+        name = {w.Positions: "LearnedPositions"}.get(type(part), type(part).__name__)
+        first, second = programs.sizes(part)
+        return f"fx.{name}({first}, {second})"
+    return {
+        w.MaxPool: "fx.MaxPool((2, 2))",
+        w.Dropout: f"fx.Dropout({getattr(part, 'rate', 0)})",
+        w.Flatten: "fx.flatten",
+        w.BatchNorm: f"fx.BatchNorm({getattr(part, 'channels', 0)}, fx.relu)",
+        w.SpatialMean: "spatial_mean",
+        w.LastStep: "last_step",
+        w.LayerNorm: f"fx.LayerNorm({getattr(part, 'features', 0)})",
+    }[type(part)]
 
 
-def activation(part: w.Dense | w.Conv) -> Any:
-    return fx.relu if part.activation == "relu" else fx.identity
+def activation(part: w.Dense | w.Conv) -> str:
+    return f", fx.{part.activation}" if part.activation else ""
 
+
+def optimizer(rule: w.Optimizer) -> str:
+    if isinstance(rule, w.Adam):
+        betas = f", betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)})" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        return f"fx.Adam({programs.number(rule.rate)}{betas}{f', eps={programs.number(rule.epsilon)}' if rule.epsilon != 1e-8 else ''})"
+    if isinstance(rule, w.Momentum):
+        return f"fx.Momentum({programs.number(rule.rate)}, rho={programs.number(rule.rho)})"
+    return f"fx.Descent({programs.number(rule.rate)})"
+
+
+def losses(workload: w.Workload, outputs: str) -> str:
+    text = {
+        "cross entropy": f"fx.logitcrossentropy({outputs}, y)",
+        "cross entropy of softmax": f"fx.logitcrossentropy(fx.softmax({outputs}), y)",
+        "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehot(y, {workload.classes}))",
+    }[workload.loss]
+    if workload.penalty:
+        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)"
+    return text
+
+
+def program(workload: w.Workload, mode: str) -> str:
+    kinds = programs.kinds(workload)
+    classes = [text for kind, text in CLASSES.items() if kind in kinds]
+    built = f"model = fx.Chain(\n{programs.listed(map(layer, workload.network))}\n)"
+    start = "import fluxion as fx"
+    sections = [*classes, built] if classes else []
+    if not classes:
+        start = f"import fluxion as fx\n\n{built}"
+    if not workload.training:
+        use = "predict = fx.jit(model)" if mode == "jit" else "def predict(x):\n    return fx.predict(model, x)"
+        return programs.joined(start, *sections, use)
+    opt = f"\nopt = fx.setup({optimizer(workload.optimizer)}, model)"
+    if classes:
+        sections[-1] += opt
+    else:
+        start += opt
+    loader = f"fx.DataLoader((x, y), batch_size={workload.batch}, shuffle=True, partial=False)"
+    metrics = ", metrics=[fx.accuracy]" if mode == "fit accuracy" else ""
+    plain = workload.loss == "cross entropy" and not workload.penalty
+    loss = f"def loss(model, x, y):\n    return {losses(workload, 'model(x)')}"
+    if mode == "train":
+        sections += [
+            loss,
+            "def train(batches):\n    return fx.train(loss, model, batches, opt)",
+            f"""
+def fit(x, y, epochs):
+    loader = {loader}
+    for _ in range(epochs):
+        train(loader)
+""",
+        ]
+    else:
+        ours = "fx.logitcrossentropy"
+        if not plain:
+            ours = "loss"
+            sections.append(f"def loss(outputs, y):\n    return {losses(workload, 'outputs')}")
+        options = f"loss={ours}, optimizer=opt{metrics}, progress=False"
+        sections += [
+            f"def train(batches):\n    return fx.fit(model, batches, {options})",
+            f"""
+def fit(x, y, epochs):
+    loader = {loader}
+    return fx.fit(model, loader, epochs=epochs, {options})
+""",
+        ]
+    sections.append(
+        """
+def evaluate(x, y):
+    return fx.evaluate(model, (x, y), loss=fx.logitcrossentropy, metrics=[fx.accuracy], batch_size=1000)
+"""
+    )
+    return programs.joined(start, *sections)
+
+
+# --------------------------------------------------------------------------------------------- the glue
 
 BLOCK = {"norm1": "attention_norm", "norm2": "feed_norm", "up": "feed.layers[0]", "down": "feed.layers[2]"}
 
 
 def paths(part: w.Part) -> dict[str, str]:
     """Where the arrays of a part are in the layer."""
-    match part:
-        case w.LSTM():
-            return {name: f".cells[0].{name}" for name in part.shapes()}
-        case w.Block():
-            split = {name: name.split(".") for name in part.shapes()}
-            return {name: f".{BLOCK.get(a, f'attention.{a}')}.{b}" for name, (a, b) in split.items()}
+    if isinstance(part, w.LSTM):
+        return {name: f".cells[0].{name}" for name in part.shapes()}
+    if isinstance(part, w.Block):
+        split = {name: name.split(".") for name in part.shapes()}
+        return {name: f".{BLOCK.get(a, f'attention.{a}')}.{b}" for name, (a, b) in split.items()}
     return {name: f".{name}" for name in part.shapes()}
 
 
 class Session:
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
-        self.workload, self.mode = workload, mode
-        self.model = fx.Chain(*map(layer, workload.network))
+        import jax
+
+        import fluxion as fx
+
+        self.jax, self.fx, self.workload, self.mode = jax, fx, workload, mode
+        self.program = programs.execute(program(workload, mode), f"{workload.name} in Fluxion, {mode}")
+        self.model = self.program.model
         named = {
             f"layers[{i}]{path}": weights[f"{i}.{name}"]
             for i, part in enumerate(workload.network)
             for name, path in paths(part).items()
         }
         fx.loadmodel(self.model, fx.state(self.model) | named)
-        rule = fx.Adam(1e-3) if isinstance(workload.optimizer, w.Adam) else fx.Momentum(0.01, rho=0.9)
-        self.opt = fx.setup(rule, self.model)
-        self.metrics = [fx.accuracy] if mode == "fit accuracy" else []
-        self.compiled = fx.jit(self.model)
 
     def prepare(self, batches: list[Any]) -> list[Any]:
-        return [(jax.numpy.asarray(x), jax.numpy.asarray(y)) for x, y in batches]
+        return [(self.jax.numpy.asarray(x), self.jax.numpy.asarray(y)) for x, y in batches]
 
     def losses(self, batches: list[Any]) -> np.ndarray:
         if self.mode == "train":
-            return fx.train(loss, self.model, batches, self.opt)
-        return np.array([self.fit([batch]).last["loss"] for batch in batches])
+            return self.program.train(batches)
+        return np.array([self.program.train([batch]).last["loss"] for batch in batches])
 
     def train(self, batches: list[Any]) -> None:
-        if self.mode == "train":
-            fx.train(loss, self.model, batches, self.opt)
-        else:
-            self.fit(batches)
+        self.program.train(batches)
 
     def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
-        loader = fx.DataLoader((x, y), batch_size=self.workload.batch, shuffle=True, partial=False)
-        if self.mode == "train":
-            for _ in range(count):
-                fx.train(loss, self.model, loader, self.opt)
-        else:
-            self.fit(loader, epochs=count)
-
-    def fit(self, data: Any, epochs: int = 1) -> Any:
-        return fx.fit(
-            self.model,
-            data,
-            loss=fx.logitcrossentropy,
-            optimizer=self.opt,
-            epochs=epochs,
-            metrics=self.metrics,
-            progress=False,
-        )
+        self.program.fit(x, y, count)
 
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-        values = fx.evaluate(self.model, (x, y), loss=fx.logitcrossentropy, metrics=[fx.accuracy], batch_size=1000)
+        values = self.program.evaluate(x, y)
         return values["loss"], values["accuracy"]
 
     def inputs(self, x: np.ndarray) -> Any:
-        return x if self.mode == "predict" else jax.numpy.asarray(x)
+        return x if self.mode == "predict" else self.jax.numpy.asarray(x)
 
     def forward(self, x: Any) -> Any:
-        if self.mode == "predict":
-            return fx.predict(self.model, x)
-        return self.compiled(x).block_until_ready()
+        if self.workload.training:
+            return self.model(x)
+        outputs = self.program.predict(x)
+        return outputs if self.mode == "predict" else outputs.block_until_ready()
 
-
-def loss(model: Any, x: Any, y: Any) -> Any:
-    return fx.logitcrossentropy(model(x), y)
+    def restart(self) -> None:
+        # `fit` and `train` find the optimizer's state in this object.
+        self.program.opt = self.fx.setup(self.program.opt.rule, self.model)

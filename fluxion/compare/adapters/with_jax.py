@@ -1,26 +1,31 @@
-"""Plain JAX: the loop that one would write by hand, a jitted step with donated buffers."""
+"""Plain JAX: the loop that one would write by hand, a jitted step with donated buffers, and Adam in seven lines."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from .. import parts as w
+from .. import programs
 
-MODES = {"train": ("jit",), "infer": ("jit",), "start": ("jit",)}
+NAME = "jax"
+TITLE = "JAX"
+NEEDS = ("jax",)
+PIP = ("jax", "numpy")
+ENVIRONMENT: dict[str, str] = {}
+MODES = {"jit": "a compiled step"}
 
 
-def supports(workload: w.Workload, mode: str) -> bool:
+def supports(workload: w.Workload, mode: str) -> bool | str:
+    if workload.has_batchnorm and not (workload.loss == "cross entropy" and not workload.penalty):
+        return "with BatchNorm it has only the cross entropy"
     return True
 
 
 def versions() -> dict[str, str]:
+    import jax
+
     return {"jax": jax.__version__}
 
 
@@ -28,198 +33,366 @@ def threads(count: int) -> None:
     """XLA starts as many threads as the process may use cores."""
 
 
-Params = dict[str, Any]
+# ----------------------------------------------------------------------------------------- the program
 
+CONV = """
+def conv(p, x, stride=1, padding=0):
+    numbers, padding = ("NHWC", "HWIO", "NHWC"), [(padding, padding)] * 2
+    y = lax.conv_general_dilated(x, p["weight"], (stride, stride), padding, dimension_numbers=numbers)
+    return y + p["bias"] if "bias" in p else y
+"""
+STANDARDIZED = """
+def layer_norm(p, x):
+    standardized = (x - x.mean(-1, keepdims=True)) * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
+    return standardized * p["scale"] + p["bias"]
+"""
+BATCHNORM = """
+def batchnorm(p, running, x):
+    if running:
+        return (x - running["mean"]) * lax.rsqrt(running["variance"] + 1e-5) * p["scale"] + p["bias"], {}
+    mean, variance, count = x.mean((0, 1, 2)), x.var((0, 1, 2)), x.size // x.shape[-1]
+    y = (x - mean) * lax.rsqrt(variance + 1e-5) * p["scale"] + p["bias"]
+    return y, lax.stop_gradient({"mean": mean, "variance": variance * count / (count - 1)})
+"""
+FUNCTIONS = {
+    w.Dense: """
+def dense(p, x):
+    return x @ p["weight"] + p["bias"]
+""",
+    w.Conv: CONV,
+    w.MaxPool: """
+def max_pool(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+""",
+    w.Dropout: """
+def dropout(key, rate, x):
+    return x if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+""",
+    w.BatchNorm: BATCHNORM,
+    w.Residual: """
+def residual(p, running, x, stride=1):
+    new = {}
 
-def apply(part: w.Part, p: Params, x: Any) -> tuple[Any, Params]:
-    """The output, and the running statistics that the part would have after a step of training."""
-    match part:
-        case w.Dense():
-            return activated(part.activation, x @ p["weight"] + p["bias"]), {}
-        case w.Conv():
-            return conv(part, p, x), {}
-        case w.MaxPool():
-            return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), {}
-        case w.Flatten():
-            return x.reshape(len(x), -1), {}
-        case w.BatchNorm():
-            y, running = batchnorm(p, "", x)
-            return jax.nn.relu(y), running
-        case w.Residual():
-            return residual(part, p, x)
-        case w.SpatialMean():
-            return x.mean((1, 2)), {}
-        case w.LSTM():
-            return lstm(p, x, part.outputs), {}
-        case w.LastStep():
-            return x[:, -1], {}
-        case w.Embedding():
-            return p["weight"][x], {}
-        case w.Positions():
-            return x + p["weight"][: x.shape[1]], {}
-        case w.LayerNorm():
-            return standardized(x) * p["scale"] + p["bias"], {}
-        case w.Block():
-            return block(part, p, x), {}
-
-
-def conv(part: w.Conv, p: Params, x: Any) -> Any:
-    numbers, padding = ("NHWC", "HWIO", "NHWC"), [(part.padding, part.padding)] * 2
-    y = lax.conv_general_dilated(x, p["weight"], (part.stride,) * 2, padding, dimension_numbers=numbers)
-    return activated(part.activation, y + p["bias"] if part.bias else y)
-
-
-def batchnorm(p: Params, name: str, x: Any) -> tuple[Any, Params]:
-    """By the running statistics in `p`, for inference; without them by those of the batch, which are returned."""
-    if f"{name}mean" in p:
-        mean, variance, running = p[f"{name}mean"], p[f"{name}variance"], {}
-    else:
-        mean, variance, count = x.mean((0, 1, 2)), x.var((0, 1, 2)), x.size // x.shape[-1]
-        running = lax.stop_gradient({f"{name}mean": mean, f"{name}variance": variance * count / (count - 1)})
-    return (x - mean) * lax.rsqrt(variance + 1e-5) * p[f"{name}scale"] + p[f"{name}bias"], running
-
-
-def residual(part: w.Residual, p: Params, x: Any) -> tuple[Any, Params]:
-    running: Params = {}
-
-    def normed(i: str, x: Any) -> Any:
-        y = conv(part.convolutions[i], {"weight": p[f"conv{i}.weight"]}, x)
-        y, own = batchnorm(p, f"norm{i}.", y)
-        running.update(own)
+    def normed(i, x, **options):
+        y, new[f"norm{i}"] = batchnorm(p[f"norm{i}"], running.get(f"norm{i}"), conv(p[f"conv{i}"], x, **options))
         return y
 
-    y = normed("2", jax.nn.relu(normed("1", x)))
-    return jax.nn.relu(y + (normed("3", x) if "3" in part.convolutions else x)), running
-
-
-def activated(name: str, x: Any) -> Any:
-    return jax.nn.relu(x) if name == "relu" else x
-
-
-def standardized(x: Any) -> Any:
-    return (x - x.mean(-1, keepdims=True)) * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
-
-
-def lstm(p: Params, x: Any, size: int) -> Any:
-    def step(state: Any, gates: Any) -> Any:
+    y = normed(2, jax.nn.relu(normed(1, x, stride=stride, padding=1)), padding=1)
+    return jax.nn.relu(y + (normed(3, x, stride=stride) if "conv3" in p else x)), new
+""",
+    w.LSTM: """
+def lstm(p, x):
+    def step(state, gates):
         h, c = state
         i, f, g, o = jnp.split(gates + h @ p["recurrent_weight"], 4, -1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return (h, c), h
 
-    zeros = jnp.zeros((len(x), size))
-    return lax.scan(step, (zeros, zeros), (x @ p["weight"] + p["bias"]).swapaxes(0, 1))[1].swapaxes(0, 1)
-
-
-def block(part: w.Block, p: Params, x: Any) -> Any:
+    zeros = jnp.zeros((len(x), len(p["recurrent_weight"])))
+    return lax.scan(step, (zeros, zeros), dense(p, x).swapaxes(0, 1))[1].swapaxes(0, 1)
+""",
+    w.LayerNorm: STANDARDIZED,
+    w.Block: """
+def block(p, x, heads, causal):
     n, t, d = x.shape
-    y = standardized(x) * p["norm1.scale"] + p["norm1.bias"]
-    q, k, v = (
-        (y @ p[f"{name}.weight"] + p[f"{name}.bias"]).reshape(n, t, part.heads, -1)
-        for name in ("query", "key", "value")
-    )
-    y = jax.nn.dot_product_attention(q, k, v, is_causal=part.causal).reshape(n, t, d)
-    x = x + y @ p["out.weight"] + p["out.bias"]
-    y = standardized(x) * p["norm2.scale"] + p["norm2.bias"]
-    y = jax.nn.gelu(y @ p["up.weight"] + p["up.bias"])
-    return x + y @ p["down.weight"] + p["down.bias"]
+    y = layer_norm(p["norm1"], x)
+    q, k, v = (dense(p[name], y).reshape(n, t, heads, -1) for name in ("query", "key", "value"))
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=causal).reshape(n, t, d)
+    x = x + dense(p["out"], y)
+    return x + dense(p["down"], jax.nn.gelu(dense(p["up"], layer_norm(p["norm2"], x))))
+""",
+}
+NEEDED = {w.Residual: (w.Conv, w.BatchNorm), w.LSTM: (w.Dense,), w.Block: (w.Dense, w.LayerNorm)}
 
 
-def adam(params: Params, grads: Params, state: Any) -> Any:
+def functions(workload: w.Workload) -> list[str]:
+    kinds = programs.kinds(workload)
+    kinds |= {needed for kind in kinds for needed in NEEDED.get(kind, ())}
+    return [text for kind, text in FUNCTIONS.items() if kind in kinds]
+
+
+def uses_lax(workload: w.Workload) -> bool:
+    return any("lax." in text for text in functions(workload))
+
+
+def layer(i: int, part: w.Part, key: str) -> str:
+    """The line that computes the output x of part i."""
+    p = f"params[{i}]"
+    if isinstance(part, (w.Dense, w.Conv)):
+        call = f"dense({p}, x)"
+        if isinstance(part, w.Conv):
+            options = f", stride={part.stride}" * (part.stride != 1) + f", padding={part.padding}" * (part.padding != 0)
+            call = f"conv({p}, x{options})"
+        function = {"relu": "jax.nn.relu", "tanh": "jnp.tanh"}.get(part.activation)
+        return f"x = {function}({call})" if function else f"x = {call}"
+    if isinstance(part, w.BatchNorm):
+        return f"x, new[{i}] = batchnorm({p}, running[{i}], x)\n    x = jax.nn.relu(x)"
+    if isinstance(part, w.Residual):
+        return f"x, new[{i}] = residual({p}, running[{i}], x{f', stride={part.stride}' * (part.stride != 1)})"
+    if isinstance(part, w.Dropout):
+        return f"x = dropout({key}, {part.rate}, x)"
+    if isinstance(part, w.Block):
+        return f"x = block({p}, x, heads={part.heads}, causal={part.causal})"
+    return {
+        w.MaxPool: "x = max_pool(x)",
+        w.Flatten: "x = x.reshape(len(x), -1)",
+        w.SpatialMean: "x = x.mean((1, 2))",
+        w.LSTM: f"x = lstm({p}, x)",
+        w.LastStep: "x = x[:, -1]",
+        w.Embedding: f"x = {p}[\"weight\"][x]",
+        w.Positions: f"x = x + {p}[\"weight\"][: x.shape[1]]",
+        w.LayerNorm: f"x = layer_norm({p}, x)",
+    }[type(part)]
+
+
+def initial(workload: w.Workload) -> str:
+    """The function that draws the first parameters."""
+    lines = []
+    draws = 0
+    for part in workload.network:
+        arrays: dict[str, Any] = {}
+        for name, shape in part.shapes().items():
+            if name.endswith("bias"):
+                text = f"jnp.zeros({shape[0]})"
+            elif name.endswith("scale"):
+                text = f"jnp.ones({shape[0]})"
+            else:
+                rule = "normal" if isinstance(part, (w.Embedding, w.Positions)) else "glorot"
+                text, draws = f"{rule}(next(keys), {shape})", draws + 1
+            place, _, last = name.rpartition(".")
+            arrays.setdefault(place, {})[last] = text
+        lines.append(arrays)
+    shown = []
+    for arrays in lines:
+        own = arrays.pop("", {})
+        fields = [f'"{name}": {text}' for name, text in own.items()]
+        for place, inner in arrays.items():
+            fields.append(f'"{place}": {{{", ".join(f"{chr(34)}{n}{chr(34)}: {t}" for n, t in inner.items())}}}')
+        line = f"        {{{', '.join(fields)}}},"
+        if len(line) > 120:
+            line = "        {\n" + "".join(f"            {field},\n" for field in fields) + "        },"
+        shown.append(line)
+    rules = "glorot = jax.nn.initializers.glorot_uniform()\n"
+    if programs.kinds(workload) & {w.Embedding, w.Positions}:
+        rules += "normal = jax.nn.initializers.normal(0.02)\n"
+    body = "\n".join(shown)
+    return f"{rules}\n\ndef init(key):\n    keys = iter(jax.random.split(key, {draws}))\n    return [\n{body}\n    ]\n"
+
+
+def model(workload: w.Workload) -> str:
+    normed = workload.has_batchnorm
+    lines, dropouts = [], 0
+    for i, part in enumerate(workload.network):
+        lines.append(layer(i, part, f"keys[{dropouts}]"))
+        dropouts += isinstance(part, w.Dropout)
+    body = "\n".join(f"    {line}" for line in lines)
+    if normed:
+        return f"def model(params, running, x):\n    new = [{{}}] * len(params)\n{body}\n    return x, new\n"
+    if dropouts:
+        keys = f"    keys = [None] * {dropouts} if key is None else jax.random.split(key, {dropouts})\n"
+        return f"def model(params, x, key=None):\n{keys}{body}\n    return x\n"
+    return f"def model(params, x):\n{body}\n    return x\n"
+
+
+def losses(workload: w.Workload, outputs: str) -> str:
+    text = f"cross_entropy({outputs}, y)"
+    if workload.loss == "cross entropy of softmax":
+        text = f"cross_entropy(jax.nn.softmax({outputs}), y)"
+    elif workload.loss == "squared error of softmax":
+        text = f"((jax.nn.softmax({outputs}) - jax.nn.one_hot(y, {workload.classes})) ** 2).mean()"
+    if workload.penalty:
+        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)"
+    return text
+
+
+CROSS_ENTROPY = """
+def cross_entropy(logits, y):
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[..., None], -1).mean()
+"""
+START = """
+def start(params):
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return zeros, zeros, jnp.zeros(())
+"""
+
+
+def update(rule: w.Optimizer) -> str:
+    if isinstance(rule, w.Adam):
+        a, b = rule.beta1, rule.beta2
+        return f"""
+def update(params, grads, state):
     m, v, t = state
     t = t + 1
-    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
-    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
-    rate, root = 1e-3 / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
-    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + 1e-8), params, m, v), (m, v, t)
+    m = jax.tree.map(lambda m, g: {a} * m + {1 - a:.12g} * g, m, grads)
+    v = jax.tree.map(lambda v, g: {b} * v + {1 - b:.12g} * g * g, v, grads)
+    rate, root = {programs.number(rule.rate)} / (1 - {a}**t), jnp.sqrt(1 - {b}**t)
+    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + {programs.number(rule.epsilon)}), params, m, v), (m, v, t)
+"""
+    if isinstance(rule, w.Momentum):
+        return f"""
+def update(params, grads, state):
+    v = jax.tree.map(lambda v, g: {programs.number(rule.rho)} * v + g, state[0], grads)
+    return jax.tree.map(lambda p, v: p - {programs.number(rule.rate)} * v, params, v), (v, *state[1:])
+"""
+    return f"""
+def update(params, grads, state):
+    return jax.tree.map(lambda p, g: p - {programs.number(rule.rate)} * g, params, grads), state
+"""
 
 
-def momentum(params: Params, grads: Params, state: Any) -> Any:
-    v = jax.tree.map(lambda v, g: 0.9 * v + g, state[0], grads)
-    return jax.tree.map(lambda p, v: p - 0.01 * v, params, v), (v, *state[1:])
+def step(workload: w.Workload) -> str:
+    if workload.has_batchnorm:
+        return """
+@functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+def step(params, running, state, x, y):
+    def loss(params):
+        outputs, new = model(params, [{}] * len(params), x)
+        return cross_entropy(outputs, y), new
+
+    (value, new), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    running = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, running, new)
+    params, state = update(params, grads, state)
+    return params, running, state, value
+"""
+    key = ", key" if programs.kinds(workload) & {w.Dropout} else ""
+    drawn = "\n    key = jax.random.fold_in(jax.random.key(0), state[2].astype(int))\n" if key else ""
+    counted = ""
+    if key and not isinstance(workload.optimizer, w.Adam):
+        counted = "\n    state = (*state[:2], state[2] + 1)"
+    return f"""
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+def step(params, state, x, y):{drawn}
+    def loss(params):
+        return {losses(workload, f"model(params, x{key})")}
+
+    value, grads = jax.value_and_grad(loss)(params)
+    params, state = update(params, grads, state){counted}
+    return params, state, value
+"""
+
+
+def program(workload: w.Workload, mode: str) -> str:
+    lax = "\nfrom jax import lax" if uses_lax(workload) else ""
+    functools = "import functools\n\n" if workload.training else ""
+    start = f"{functools}import jax\nimport jax.numpy as jnp{lax}"
+    network = (*functions(workload), initial(workload), model(workload))
+    carried = "running, " if workload.has_batchnorm else ""
+    if not workload.training:
+        return programs.joined(
+            start,
+            *network,
+            f"@jax.jit\ndef predict(params, {carried}x):\n    return model(params, {carried}x){'[0]' * bool(carried)}",
+        )
+    call = f"model(params, {carried}x){'[0]' * bool(carried)}"
+    return programs.joined(
+        start,
+        *network,
+        CROSS_ENTROPY,
+        START if not carried else START_RUNNING,
+        update(workload.optimizer),
+        step(workload),
+        f"""
+def train(params, {carried}state, batches):
+    losses = []
+    for x, y in batches:
+        params, {carried}state, loss = step(params, {carried}state, x, y)
+        losses.append(loss)
+    return params, {carried}state, losses
+""",
+        f"""
+def fit(params, {carried}state, x, y, epochs, size={workload.batch}):
+    random = np.random.default_rng()
+    for _ in range(epochs):
+        order = random.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
+        batches = ((x[rows], y[rows]) for rows in order)
+        params, {carried}state, _ = train(params, {carried}state, batches)
+    return params, {carried}state
+""",
+        f"""
+@jax.jit
+def score(params, {carried}x, y):
+    outputs = {call}
+    return jnp.stack([cross_entropy(outputs, y), (outputs.argmax(-1) == y).mean()])
+""",
+        f"""
+def evaluate(params, {carried}batches):
+    scores, sizes = zip(*[(score(params, {carried}x, y), len(x)) for x, y in batches])
+    return np.average(scores, axis=0, weights=sizes)
+""",
+    ).replace("import jax.numpy as jnp", "import jax.numpy as jnp\nimport numpy as np", 1)
+
+
+START_RUNNING = """
+def start(params):
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return zeros, zeros, jnp.zeros(())
+
+
+def start_running(params):
+    def running(p):
+        if "scale" in p:
+            return {"mean": jnp.zeros_like(p["scale"]), "variance": jnp.ones_like(p["scale"])}
+        return {name: running(inner) for name, inner in p.items() if name.startswith("norm")}
+
+    return [running(p) for p in params]
+"""
+
+
+# --------------------------------------------------------------------------------------------- the glue
 
 
 class Session:
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
-        self.workload = workload
-        parts = list(enumerate(workload.network))
-        self.params = {
-            str(i): {name: jnp.asarray(weights[f"{i}.{name}"]) for name in part.shapes()} for i, part in parts
-        }
-        self.state = (*(jax.tree.map(jnp.zeros_like, self.params) for _ in range(2)), jnp.zeros(()))
-        self.running = {str(i): statistics(part) for i, part in parts}
+        import jax
+        import jax.numpy as jnp
 
-        def model(params: Params, x: Any) -> Any:
-            running = {}
-            for i, part in parts:
-                x, running[str(i)] = apply(part, params[str(i)], x)
-            return x, running
+        self.jax, self.workload = jax, workload
+        self.program = programs.execute(program(workload, mode), f"{workload.name} in JAX, {mode}")
+        params: list[Any] = []
+        for _, own in programs.owned(workload, weights):
+            tree: dict[str, Any] = {}
+            for name, array in own.items():
+                place, _, last = name.rpartition(".")
+                (tree.setdefault(place, {}) if place else tree)[last] = jnp.asarray(array)
+            params.append(tree)
+        self.state = [params]  # what a step takes and gives back
+        if workload.has_batchnorm:
+            self.state.append(self.running(params))
+        if workload.training:
+            self.state.append(self.program.start(params))
+            self.state[-1] = jax.tree.map(jnp.copy, self.state[-1])  # buffers are donated once only
 
-        def forward(params: Params, running: Params, x: Any) -> Any:
-            return model({name: params[name] | running[name] for name in params}, x)[0]
-
-        def score(params: Params, running: Params, x: Any, y: Any) -> Any:
-            outputs = forward(params, running, x)
-            return jnp.stack([cross(outputs, y), (outputs.argmax(-1) == y).mean()])
-
-        rule = adam if isinstance(workload.optimizer, w.Adam) else momentum
-        self.step = jax.jit(functools.partial(step, model, rule), donate_argnums=(0, 1, 2))
-        self.model, self.score = jax.jit(forward), jax.jit(score)
+    def running(self, params: Any) -> Any:
+        scope: dict[str, Any] = {"jnp": self.jax.numpy}
+        exec(START_RUNNING, scope)
+        return scope["start_running"](params)
 
     def prepare(self, batches: list[Any]) -> list[Any]:
-        return [(jnp.asarray(x), jnp.asarray(y)) for x, y in batches]
+        return [(self.inputs(x), self.inputs(y)) for x, y in batches]
 
-    def losses(self, batches: Any) -> np.ndarray:
-        losses = []
-        for x, y in batches:
-            self.params, self.state, self.running, loss = self.step(self.params, self.state, self.running, x, y)
-            losses.append(loss)
-        jax.block_until_ready(self.params)
+    def losses(self, batches: list[Any]) -> np.ndarray:
+        *self.state, losses = self.program.train(*self.state, batches)
+        self.jax.block_until_ready(self.state)
         return np.array(losses)
 
     train = losses
 
     def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
-        random, size = np.random.default_rng(), self.workload.batch
-        for _ in range(count):
-            order = random.permutation(len(x))
-            rows = (order[s : s + size] for s in range(0, len(x) - size + 1, size))
-            self.losses((x[r], y[r]) for r in rows)
+        self.state = list(self.program.fit(*self.state, x, y, count))
+        self.jax.block_until_ready(self.state)
 
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-        starts = range(0, len(x), 1000)
-        scores = [self.score(self.params, self.running, x[s : s + 1000], y[s : s + 1000]) for s in starts]
-        loss, accuracy = np.mean(scores, 0)
-        return loss, accuracy
+        return self.program.evaluate(*self.state[:-1], programs.thousands(x, y))
 
     def inputs(self, x: np.ndarray) -> Any:
-        return jnp.asarray(x)
+        return self.jax.numpy.asarray(x)
 
     def forward(self, x: Any) -> Any:
-        return self.model(self.params, self.running, x).block_until_ready()
+        if not self.workload.training:
+            return self.program.predict(*self.state, x).block_until_ready()
+        outputs = self.program.model(*self.state[:-1], x)
+        return outputs[0] if self.workload.has_batchnorm else outputs
 
-
-def statistics(part: w.Part) -> Params:
-    """The first running statistics of a part."""
-    names = {name: shape for name, shape in part.shapes().items() if name.endswith("scale")}
-    if not isinstance(part, w.BatchNorm | w.Residual):
-        return {}
-    means = {name.replace("scale", "mean"): jnp.zeros(shape) for name, shape in names.items()}
-    return means | {name.replace("scale", "variance"): jnp.ones(shape) for name, shape in names.items()}
-
-
-def cross(logits: Any, y: Any) -> Any:
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[..., None], -1).mean()
-
-
-def step(
-    model: Callable[..., Any], update: Callable[..., Any], params: Params, state: Any, running: Params, x: Any, y: Any
-) -> Any:
-    def loss(params: Params) -> Any:
-        outputs, found = model(params, x)
-        return cross(outputs, y), found
-
-    (value, found), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    running = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, running, found)
-    return *update(params, grads, state), running, value
+    def restart(self) -> None:
+        self.state[-1] = self.jax.tree.map(self.jax.numpy.zeros_like, self.state[-1])

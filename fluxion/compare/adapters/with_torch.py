@@ -1,4 +1,8 @@
-"""PyTorch: eager, channels_last, and torch.compile; with the fused optimizer in all of them."""
+"""PyTorch: eager, channels_last, and torch.compile; with the fused optimizer in all of them.
+
+An LSTM of PyTorch has two biases that are added; the second one is kept at zero. A permutation of whole tensors is
+several times faster than a DataLoader of single examples.
+"""
 
 from __future__ import annotations
 
@@ -6,230 +10,315 @@ import shutil
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
 
 from .. import parts as w
+from .. import programs
 
-TRAIN = ("eager", "channels_last", "compile")
-MODES = {"train": TRAIN, "infer": TRAIN, "start": ("eager", "channels_last")}
+NAME = "torch"
+TITLE = "PyTorch"
+NEEDS = ("torch",)
+PIP = ("torch", "numpy", "--index-url", "https://download.pytorch.org/whl/cpu")
+ENVIRONMENT: dict[str, str] = {}
+MODES = {
+    "eager": "operation by operation",
+    "channels_last": "images with their channels last in memory",
+    "compile": "torch.compile, images with their channels last in memory",
+}
 
 
-def supports(workload: w.Workload, mode: str) -> bool:
+def supports(workload: w.Workload, mode: str) -> bool | str:
     if mode == "channels_last":
-        return workload.has_convolution
-    return mode != "compile" or shutil.which("g++") is not None
+        return workload.has_convolution or "it has no images"
+    if mode == "compile" and workload.kind == "start":
+        return "its first step is for long training"
+    if mode == "compile" and shutil.which("g++") is None:
+        return "torch.compile needs g++"
+    return True
 
 
 def versions() -> dict[str, str]:
+    import torch
+
     return {"torch": torch.__version__}
 
 
 def threads(count: int) -> None:
+    import torch
+
     torch.set_num_threads(count)
 
 
+# ----------------------------------------------------------------------------------------- the program
+
+CLASSES = {
+    w.SpatialMean: """
 class SpatialMean(nn.Module):
-    def forward(self, x: Any) -> Any:
+    def forward(self, x):
         return x.mean((2, 3))
-
-
+""",
+    w.LSTM: """
 class LSTM(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs, outputs):
         super().__init__()
         self.lstm = nn.LSTM(inputs, outputs, batch_first=True)
-        self.lstm.bias_hh_l0.requires_grad_(False)  # a second bias would learn twice as fast
+        self.lstm.bias_hh_l0.requires_grad_(False).zero_()  # one bias is enough
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x):
         return self.lstm(x)[0]
-
-
+""",
+    w.LastStep: """
 class LastStep(nn.Module):
-    def forward(self, x: Any) -> Any:
+    def forward(self, x):
         return x[:, -1]
-
-
+""",
+    w.Positions: """
 class Positions(nn.Module):
-    def __init__(self, length: int, features: int) -> None:
+    def __init__(self, length, features):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(length, features))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x):
         return x + self.weight[: x.shape[1]]
-
-
+""",
+    w.Residual: """
 class Residual(nn.Module):
-    def __init__(self, part: w.Residual) -> None:
+    def __init__(self, inputs, outputs, stride=1):
         super().__init__()
-        for i, conv in part.convolutions.items():
-            setattr(self, f"conv{i}", modules(conv)[0])
-            setattr(self, f"norm{i}", nn.BatchNorm2d(part.outputs))
-        self.projected = "3" in part.convolutions
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.projected = inputs != outputs or stride != 1
+        if self.projected:
+            self.conv3 = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.norm3 = nn.BatchNorm2d(outputs)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x):
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
         return F.relu(y + (self.norm3(self.conv3(x)) if self.projected else x), inplace=True)
-
-
+""",
+    w.Block: """
 class Block(nn.Module):
-    def __init__(self, part: w.Block) -> None:
+    def __init__(self, features, heads, causal):
         super().__init__()
-        d = part.features
-        self.heads, self.causal = part.heads, part.causal
-        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.heads, self.causal = heads, causal
+        self.norm1, self.norm2 = nn.LayerNorm(features), nn.LayerNorm(features)
+        self.qkv, self.out = nn.Linear(features, 3 * features), nn.Linear(features, features)
+        self.up, self.down = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x):
         n, t, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(y.transpose(1, 2).reshape(n, t, d))
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+""",
+}
 
 
-def modules(part: w.Part) -> list[nn.Module]:
+def modules(part: w.Part) -> list[str]:
     """The modules of a part, the one with the arrays first."""
-    match part:
-        case w.Dense():
-            return [nn.Linear(part.inputs, part.outputs), *relu(part)]
-        case w.Conv():
-            options = {"stride": part.stride, "padding": part.padding, "bias": part.bias}
-            return [nn.Conv2d(part.inputs, part.outputs, part.kernel, **options), *relu(part)]
-        case w.MaxPool():
-            return [nn.MaxPool2d(2)]
-        case w.Flatten():
-            return [nn.Flatten()]
-        case w.BatchNorm():
-            return [nn.BatchNorm2d(part.channels), nn.ReLU()]
-        case w.Residual():
-            return [Residual(part)]
-        case w.SpatialMean():
-            return [SpatialMean()]
-        case w.LSTM():
-            return [LSTM(part.inputs, part.outputs)]
-        case w.LastStep():
-            return [LastStep()]
-        case w.Embedding():
-            return [nn.Embedding(part.vocabulary, part.features)]
-        case w.Positions():
-            return [Positions(part.length, part.features)]
-        case w.LayerNorm():
-            return [nn.LayerNorm(part.features)]
-        case w.Block():
-            return [Block(part)]
+    if isinstance(part, w.Dense):
+        return [f"nn.Linear({part.inputs}, {part.outputs})", *activation(part)]
+    if isinstance(part, w.Conv):
+        options = [f"{part.inputs}, {part.outputs}, {part.kernel}"]
+        options += [f"stride={part.stride}"] * (part.stride != 1) + [f"padding={part.padding}"] * (part.padding != 0)
+        return [f"nn.Conv2d({', '.join(options + ['bias=False'] * (not part.bias))})", *activation(part)]
+    if isinstance(part, w.BatchNorm):
+        return [f"nn.BatchNorm2d({part.channels})", "nn.ReLU()"]
+    if isinstance(part, w.Residual):
+        return [f"Residual({part.inputs}, {part.outputs}{f', {part.stride}' * (part.stride != 1)})"]
+    if isinstance(part, w.LSTM):
+        return [f"LSTM({part.inputs}, {part.outputs})"]
+    if isinstance(part, w.Embedding):
+        return [f"nn.Embedding({part.vocabulary}, {part.features})"]
+    if isinstance(part, w.Positions):
+        return [f"Positions({part.length}, {part.features})"]
+    if isinstance(part, w.LayerNorm):
+        return [f"nn.LayerNorm({part.features})"]
+    if isinstance(part, w.Block):
+        return [f"Block({part.features}, {part.heads}, causal={part.causal})"]
+    if isinstance(part, w.Dropout):
+        return [f"nn.Dropout({part.rate})"]
+    return {
+        w.MaxPool: ["nn.MaxPool2d(2)"],
+        w.Flatten: ["nn.Flatten()"],
+        w.SpatialMean: ["SpatialMean()"],
+        w.LastStep: ["LastStep()"],
+    }[type(part)]
 
 
-def relu(part: w.Dense | w.Conv) -> list[nn.Module]:
-    return [nn.ReLU()] if part.activation == "relu" else []
+def activation(part: w.Dense | w.Conv) -> list[str]:
+    return {"relu": ["nn.ReLU()"], "tanh": ["nn.Tanh()"], "": []}[part.activation]
 
 
-def loaded(part: w.Part, before: w.Part | None, own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def optimizer(rule: w.Optimizer) -> str:
+    if isinstance(rule, w.Adam):
+        options = f"betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)}), " if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        options += f"eps={programs.number(rule.epsilon)}, " if rule.epsilon != 1e-8 else ""
+        return f"torch.optim.Adam(model.parameters(), lr={programs.number(rule.rate)}, {options}fused=True)"
+    momentum = f"momentum={programs.number(rule.rho)}, " if isinstance(rule, w.Momentum) else ""
+    return f"torch.optim.SGD(model.parameters(), lr={programs.number(rule.rate)}, {momentum}fused=True)"
+
+
+def losses(workload: w.Workload) -> tuple[str, str]:
+    """The loss of a step of training, and that of an evaluation, summed over all labels."""
+    flat = (".flatten(0, 1)", ".flatten()") if programs.is_text(workload) else ("", "")
+    text = f"F.cross_entropy(model(x){flat[0]}, y{flat[1]})"
+    if workload.loss == "cross entropy of softmax":
+        text = f"F.cross_entropy(model(x).softmax(-1){flat[0]}, y{flat[1]})"
+    elif workload.loss == "squared error of softmax":
+        text = f"F.mse_loss(model(x).softmax(-1), F.one_hot(y, {workload.classes}).float())"
+    if workload.penalty:
+        text += f" + {programs.number(workload.penalty)} * sum(p.square().sum() for p in model.parameters() if p.ndim > 1)"
+    return text, f'F.cross_entropy(outputs{flat[0]}, y{flat[1]}, reduction="sum")'
+
+
+def program(workload: w.Workload, mode: str) -> str:
+    images = len(workload.shape) == 3
+    last = images and mode != "eager"
+    kinds = {type(part) for part in workload.network}
+    model = [line for part in workload.network for line in modules(part)]
+    memory = ".to(memory_format=torch.channels_last)" if last else ""
+    compiled = "\nmodel = torch.compile(model, dynamic=False)" if mode == "compile" else ""
+    start = "import torch\nfrom torch import nn"
+    if workload.training or kinds & {w.Block, w.Residual}:
+        start += "\nfrom torch.nn import functional as F"
+    classes = [text for kind, text in CLASSES.items() if kind in kinds]
+    built = f"""
+model = nn.Sequential(
+{programs.listed(model)}
+){memory}{compiled}
+"""
+    if not workload.training:
+        predict = """
+model.eval()
+
+
+@torch.inference_mode()
+def predict(x):
+    return model(x)
+"""
+        return programs.joined(start, *classes, built.rstrip() + predict)
+    loss, loss_sum = losses(workload)
+    picked = "x[rows].permute(0, 3, 1, 2)" if last else "x[rows]"
+    comment = "  # images are (batch, height, width, channels) in memory" if last else ""
+    return programs.joined(
+        start,
+        *classes,
+        f"{built.rstrip()}\noptimizer = {optimizer(workload.optimizer)}",
+        f"""
+def train(batches):
+    losses = []
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss = {loss}
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+""",
+        f"""
+def fit(x, y, epochs, size={workload.batch}):{comment}
+    for _ in range(epochs):
+        order = torch.randperm(len(x)).split(size)[: len(x) // size]
+        train(({picked}, y[rows]) for rows in order)
+""",
+        f"""
+@torch.inference_mode()
+def evaluate(batches):
+    model.eval()
+    loss = right = count = 0
+    for x, y in batches:
+        outputs = model(x)
+        loss += {loss_sum}
+        right += (outputs.argmax(-1) == y).sum()
+        count += y.numel()
+    model.train()
+    return float(loss / count), float(right / count)
+""",
+    )
+
+
+# --------------------------------------------------------------------------------------------- the glue
+
+
+def loaded(part: w.Part, own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a part under torch's names and in torch's layout: channels first, (out, in)."""
-    match part:
-        case w.Dense():
-            weight = own["weight"]
-            if isinstance(before, w.Flatten):  # torch flattens (channels, height, width)
-                weight = weight.reshape(*before.shape, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
-            return {"weight": weight.T, "bias": own["bias"]}
-        case w.Conv():
-            return own | {"weight": own["weight"].transpose(3, 2, 0, 1)}
-        case w.Residual():
-            turned = {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in own.items()}
-            return {name.replace("scale", "weight"): a for name, a in turned.items()}
-        case w.BatchNorm() | w.LayerNorm():
-            return {"weight": own["scale"], "bias": own["bias"]}
-        case w.LSTM():
-            return {
-                "lstm.weight_ih_l0": own["weight"].T,
-                "lstm.weight_hh_l0": own["recurrent_weight"].T,
-                "lstm.bias_ih_l0": own["bias"],
-                "lstm.bias_hh_l0": np.zeros_like(own["bias"]),
-            }
-        case w.Embedding() | w.Positions():
-            return own
-        case w.Block():
-            qkv = ("query", "key", "value")
-            arrays = {f"{name}.weight": own[f"{name}.weight"].T for name in ("out", "up", "down")}
-            arrays |= {f"{name}.bias": own[f"{name}.bias"] for name in ("norm1", "norm2", "out", "up", "down")}
-            arrays |= {f"{name}.weight": own[f"{name}.scale"] for name in ("norm1", "norm2")}
-            arrays["qkv.weight"] = np.concatenate([own[f"{name}.weight"].T for name in qkv])
-            arrays["qkv.bias"] = np.concatenate([own[f"{name}.bias"] for name in qkv])
-            return arrays
-    return {}
+    if isinstance(part, w.Dense):
+        return {"weight": own["weight"].T, "bias": own["bias"]}
+    if isinstance(part, w.Conv):
+        return {**own, "weight": own["weight"].transpose(3, 2, 0, 1)}
+    if isinstance(part, w.Residual):
+        turned = {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in own.items()}
+        return {name.replace("scale", "weight"): a for name, a in turned.items()}
+    if isinstance(part, (w.BatchNorm, w.LayerNorm)):
+        return {"weight": own["scale"], "bias": own["bias"]}
+    if isinstance(part, w.LSTM):
+        names = {"weight": "weight_ih_l0", "recurrent_weight": "weight_hh_l0", "bias": "bias_ih_l0"}
+        return {f"lstm.{names[name]}": a.T for name, a in own.items()}
+    if isinstance(part, w.Block):
+        qkv = ("query", "key", "value")
+        arrays = {f"{name}.weight": own[f"{name}.weight"].T for name in ("out", "up", "down")}
+        arrays.update({f"{name}.bias": own[f"{name}.bias"] for name in ("norm1", "norm2", "out", "up", "down")})
+        arrays.update({f"{name}.weight": own[f"{name}.scale"] for name in ("norm1", "norm2")})
+        arrays["qkv.weight"] = np.concatenate([own[f"{name}.weight"].T for name in qkv])
+        arrays["qkv.bias"] = np.concatenate([own[f"{name}.bias"] for name in qkv])
+        return arrays
+    return own
 
 
 class Session:
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
-        self.workload = workload
+        import torch
+
+        self.torch, self.workload = torch, workload
         self.images = len(workload.shape) == 3
-        self.channels_last = mode != "eager"
-        groups = [modules(part) for part in workload.network]
-        for i, part in enumerate(workload.network):
-            own = {name: weights[f"{i}.{name}"] for name in part.shapes()}
-            arrays = loaded(part, workload.network[i - 1] if i else None, own)
-            state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
-            missing = groups[i][0].load_state_dict(state, strict=False).missing_keys if state else []
-            assert all("running" in name or "tracked" in name for name in missing), missing
-        self.module = nn.Sequential(*[module for group in groups for module in group])
-        if self.images and self.channels_last:
-            self.module = self.module.to(memory_format=torch.channels_last)
-        self.model = torch.compile(self.module, dynamic=False) if mode == "compile" else self.module
-        learned = [p for p in self.module.parameters() if p.requires_grad]
-        if isinstance(workload.optimizer, w.Adam):
-            self.opt: Any = torch.optim.Adam(learned, lr=1e-3, fused=True)
-        else:
-            self.opt = torch.optim.SGD(learned, lr=0.01, momentum=0.9, fused=True)
-        self.module.train(workload.training)
+        self.channels_last = self.images and mode != "eager"
+        self.program = programs.execute(program(workload, mode), f"{workload.name} in PyTorch, {mode}")
+        model = self.program.model
+        layers, place = getattr(model, "_orig_mod", model), 0
+        for part, own in programs.owned(workload, weights, channels_first=True):
+            state = {name: torch.from_numpy(np.array(a, order="C")) for name, a in loaded(part, own).items()}
+            if state:
+                unknown = layers[place].load_state_dict(state, strict=False).unexpected_keys
+                assert not unknown, unknown
+            place += len(modules(part))
 
     def inputs(self, x: np.ndarray) -> Any:
         """Images are (batch, channels, height, width), in memory as the mode has them."""
-        x = torch.from_numpy(np.ascontiguousarray(x))
-        x = x.permute(0, 3, 1, 2) if self.images else x
-        return x if self.channels_last else x.contiguous()
+        tensor = self.torch.from_numpy(np.ascontiguousarray(x))
+        tensor = tensor.permute(0, 3, 1, 2) if self.images else tensor
+        return tensor if self.channels_last else tensor.contiguous()
 
     def prepare(self, batches: list[Any]) -> list[Any]:
-        return [(self.inputs(x), torch.from_numpy(y).long()) for x, y in batches]
+        return [(self.inputs(x), self.torch.from_numpy(y).long()) for x, y in batches]
 
-    def losses(self, batches: Any) -> np.ndarray:
-        losses = []
-        for x, y in batches:
-            self.opt.zero_grad()
-            loss = F.cross_entropy(self.model(x).flatten(0, -2), y.flatten())
-            loss.backward()
-            self.opt.step()
-            losses.append(loss.detach())
-        return torch.stack(losses).numpy()
+    def losses(self, batches: list[Any]) -> np.ndarray:
+        return self.program.train(batches).numpy()
 
-    train = losses
+    def train(self, batches: list[Any]) -> None:
+        self.program.train(batches)
 
     def epochs(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
-        """Whole tensors indexed by a permutation: several times faster than a DataLoader of single examples."""
         ((images, labels),) = self.prepare([(x, y)])
-        if self.images and self.channels_last:  # indexing keeps the order in memory only this way
+        if self.channels_last:  # indexing keeps the order in memory only this way
             images = images.permute(0, 2, 3, 1)
-        size = self.workload.batch
-        for _ in range(count):
-            rows = [r for r in torch.randperm(len(x)).split(size) if len(r) == size]
-            if self.images and self.channels_last:
-                self.losses((images[r].permute(0, 3, 1, 2), labels[r]) for r in rows)
-            else:
-                self.losses((images[r], labels[r]) for r in rows)
+        self.program.fit(images, labels, count)
 
-    @torch.inference_mode()
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-        self.module.eval()
-        loss, right = torch.zeros(()), torch.zeros(())
-        for s in range(0, len(x), 1000):
-            ((images, labels),) = self.prepare([(x[s : s + 1000], y[s : s + 1000])])
-            outputs = self.model(images)
-            loss += F.cross_entropy(outputs, labels, reduction="sum")
-            right += (outputs.argmax(-1) == labels).sum()
-        self.module.train()
-        return float(loss) / len(x), float(right) / len(x)
+        batches = programs.thousands(x, y)
+        return self.program.evaluate(self.prepare([batch])[0] for batch in batches)
 
-    @torch.inference_mode()
     def forward(self, x: Any) -> Any:
-        return self.model(x)
+        if self.workload.training:
+            with self.torch.inference_mode():
+                self.program.model.eval()
+                outputs = self.program.model(x)
+                self.program.model.train()
+                return outputs
+        return self.program.predict(x)
+
+    def restart(self) -> None:
+        self.program.optimizer.state.clear()
