@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from fluxion.compare.summary import COLUMNS, FAILED, SAME, baseline, duration
+from fluxion.compare.summary import COLUMNS, FAILED, SAME, baseline, duration, three
 from fluxion.files import atomic_write
 
 FIELDS = ("workload", "variant", "framework", "mode", "verdict", "quantity", "unit", "n", "min", "q1", "median", "q3",
@@ -67,7 +67,7 @@ def speed(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str
         if entry["verdict"] == FAILED or step is None:
             rows.append([*label(entry), "", "", "", "", entry["verdict"] or "not timed"])
             continue
-        ratio = "none" if entry["ratio"] is None else f"{entry['ratio']:.2f}"
+        ratio = "none" if entry["ratio"] is None else three(entry["ratio"])
         middle = f"{duration(step['q1'])} to {duration(step['q3'])}"
         rows.append([*label(entry), duration(step["median"]), duration(step["min"]), middle, ratio, entry["verdict"]])
     return ["framework", "mode", "a step", "least", "middle half", "ratio", "verdict"], rows
@@ -129,13 +129,13 @@ def conclusions(document: dict[str, Any], name: str) -> list[str]:
         for faster in (e for e in rivals if e["ratio"] < 1):
             lines.append(
                 f"Fluxion is slower than {faster['framework']} {faster['mode']}: its step takes "
-                f"{1 / faster['ratio']:.2f} times as long."
+                f"{three(1 / faster['ratio'])} times as long."
             )
         slower = [e for e in rivals if e["ratio"] >= 1]
         if slower:
             nearest = min(slower, key=lambda e: e["ratio"])
             others = "the others" if len(slower) > 1 else "its step"
-            told = f"{nearest['framework']} {nearest['mode']} takes {nearest['ratio']:.2f} times as long as Fluxion"
+            told = f"{nearest['framework']} {nearest['mode']} takes {three(nearest['ratio'])} times as long as Fluxion"
             lines.append(f"{told}{f', {others} longer' if len(slower) > 1 else ''}.")
         lines.append(f"Ratio: the median step over that of {best['framework']} {best['mode']}, Fluxion's best.")
     wrong = [e for e in entries if e["verdict"] not in (SAME, "")]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fluxion.compare import parts
+from fluxion.compare import parts, worker
 
 HERE = Path(__file__).parent
 ASK = 120  # seconds in which a framework says what it can do
@@ -39,12 +39,12 @@ class Peer:
 
 
 def abilities(peer: Peer, workloads: Iterable[parts.Workload]) -> dict[str, Any]:
-    """What a framework can do here, asked in its own interpreter; `{"missing": why}` where it is not there.
+    """What a framework can do here: `{"missing": why}` where its interpreter does not have it.
 
-    Otherwise `{"modes": {workload: [mode, ...]}, "reasons": {workload: {mode: why not}}, "versions": {name: ...}}`.
+    Otherwise `{"modes": {workload: [mode, ...]}, "reasons": {workload: {mode: why not}}}`.
     """
     spec = {"module": peer.module, "needs": peer.needs, "workloads": [parts.to_json(w) for w in workloads]}
-    result = _work(peer, "abilities", spec, {}, ASK, None)
+    result = worker.abilities(spec) if peer.python == sys.executable else _work(peer, "abilities", spec, {}, ASK, None)
     return {"missing": result["error"]} if "error" in result else result
 
 
@@ -96,9 +96,10 @@ def several(call: Any, warm: bool, times: int) -> dict[str, Any]:
 
 
 def caches(folder: Path) -> dict[str, str]:
-    """The environment in which a framework keeps compiled programs there: Fluxion by itself, JAX if it is told to."""
+    """The environment in which a framework keeps compiled programs there: Fluxion, JAX, torch."""
     jax = {"JAX_COMPILATION_CACHE_DIR": str(folder / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return {"FLUXION_CACHE": str(folder), "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", **jax}
+    return {"FLUXION_CACHE": str(folder), "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", **jax,
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch")}  # fmt: skip
 
 
 def answer(command: list[str], environment: dict[str, str], limit: float, threads: int | None = None) -> dict[str, Any]:

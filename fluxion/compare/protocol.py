@@ -29,7 +29,7 @@ from fluxion.version import __version__
 
 PROTOCOLS = ("fair", "as-published")
 NAMES = ("workload", "variant", "framework", "mode", "part", "run", "threads", "epochs", "quick")
-WHOLE = 3  # runs that time preparation, epoch and evaluation, too, and compare all losses
+COLD = 3  # runs with no compiled programs kept: they have the first step as a user meets it first
 FAILURES = 2  # of a mode, after which its other runs are left out
 TOGETHER = 200_000  # examples times epochs up to which all seeds are trained in one process
 PATIENCE = 10  # times the limit, for accuracy
@@ -219,21 +219,24 @@ class Comparing:
         workload, variant = prepared["workload"], prepared["variant"]
         seeds = range(settings.seeds)[task.run : task.run + self._together(workload)]
         peer = environments.peer(task.framework, settings.pythons)
-        found = processes.measure(
-            peer,
-            workload,
-            task.mode,
-            prepared["file"],
-            threads=settings.threads,
-            limit=settings.limit * (PATIENCE if task.part == "accuracy" else 1),
-            needs=peer.needs,
-            part=task.part,
-            pixels=variant.pixels if variant else "0 to 1",
-            whole=task.run < WHOLE,
-            seeds=list(seeds),
-            quick=settings.quick,
-        )
-        return {**dict(zip(NAMES, self.key(task), strict=True)), "data": prepared["kind"], **found}
+        cold = task.part == "accuracy" or task.run < COLD
+        with tempfile.TemporaryDirectory() as own:
+            found = processes.measure(
+                peer,
+                workload,
+                task.mode,
+                prepared["file"],
+                threads=settings.threads,
+                limit=settings.limit * (PATIENCE if task.part == "accuracy" else 1),
+                needs=peer.needs,
+                part=task.part,
+                pixels=variant.pixels if variant else "0 to 1",
+                whole=task.run < workloads.find(task.workload).whole,
+                environment=processes.caches(Path(own if cold else prepared["file"].parent)),
+                seeds=list(seeds),
+                quick=settings.quick,
+            )
+        return {**dict(zip(NAMES, self.key(task), strict=True)), "data": prepared["kind"], "cold": cold, **found}
 
     def key(self, task: Task) -> tuple[Any, ...]:
         """The values of `NAMES`."""

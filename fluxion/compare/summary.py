@@ -10,6 +10,7 @@ from fluxion.compare.environments import OWN
 
 SAME, OTHER, FAILED = "same work", "not the same work", "failed"
 STRICT = 10  # steps, of which the losses have to agree closely; later ones have drifted by rounding
+COMPILING = ("build", "first")  # where programs kept from an earlier process would save time
 COLUMNS = ("import", "data", "build", "first", "step", "batches", "epoch", "evaluation")
 
 
@@ -23,8 +24,8 @@ def summarize(document: dict[str, Any]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for m in document["measurements"]:
         groups.setdefault((m["workload"], m["variant"], m["framework"], m["mode"]), []).append(m)
-    order = list(document["frameworks"])
-    keys = sorted(groups, key=lambda key: (key[:2], order.index(key[2]) if key[2] in order else len(order)))
+    order = [(name, mode) for name, facts in document["frameworks"].items() for mode in facts["modes"]]
+    keys = sorted(groups, key=lambda key: (key[:2], order.index(key[2:]) if key[2:] in order else len(order)))
     entries = [_entry(document, key, groups[key]) for key in keys]
     for entry in entries:
         best = baseline(entries, entry["workload"])
@@ -51,11 +52,11 @@ def _entry(document: dict[str, Any], key: tuple[str, ...], found: list[dict[str,
     label = f"{workload}/{variant}" if variant else workload
     timed = [m for m in found if m["part"] == "timing" and "error" not in m]
     trained = [curve for m in found if m["part"] == "accuracy" and "error" not in m for curve in m["curves"]]
-    times = {
-        column: spread([float(np.median(m["times"][column])) for m in timed if column in m["times"]])
-        for column in COLUMNS
-        if any(column in m["times"] for m in timed)
-    }
+    times = {}
+    for column in COLUMNS:
+        counted = [m for m in timed if column in m["times"] and (m["cold"] or column not in COMPILING)]
+        if counted:
+            times[column] = spread([float(np.median(m["times"][column])) for m in counted])
     entry: dict[str, Any] = {
         **dict(zip(("workload", "variant", "framework", "mode"), key, strict=True)),
         "errors": [m["error"] for m in found if "error" in m],
@@ -136,10 +137,10 @@ def duration(seconds: float) -> str:
     """
     for unit, scale in (("s", 1.0), ("ms", 1e3)):
         if seconds * scale >= 0.9995:
-            return f"{_three(seconds * scale)} {unit}"
-    return f"{_three(seconds * 1e6)} µs"
+            return f"{three(seconds * scale)} {unit}"
+    return f"{three(seconds * 1e6)} µs"
 
 
-def _three(value: float) -> str:
+def three(value: float) -> str:
     """Three digits, without an exponent."""
     return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
