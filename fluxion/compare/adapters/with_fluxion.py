@@ -107,7 +107,11 @@ def activation(part: w.Dense | w.Conv) -> str:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        betas = f", betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)})" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = (
+            f", betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)})"
+            if (rule.beta1, rule.beta2) != (0.9, 0.999)
+            else ""
+        )
         return f"fx.Adam({programs.number(rule.rate)}{betas}{f', eps={programs.number(rule.epsilon)}' if rule.epsilon != 1e-8 else ''})"
     if isinstance(rule, w.Momentum):
         return f"fx.Momentum({programs.number(rule.rate)}, rho={programs.number(rule.rho)})"
@@ -121,7 +125,9 @@ def losses(workload: w.Workload, outputs: str) -> str:
         "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehot(y, {workload.classes}))",
     }[workload.loss]
     if workload.penalty:
-        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)"
+        text += (
+            f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)"
+        )
     return text
 
 

@@ -140,8 +140,8 @@ def layer(i: int, part: w.Part, key: str) -> str:
         w.SpatialMean: "x = x.mean((1, 2))",
         w.LSTM: f"x = lstm({p}, x)",
         w.LastStep: "x = x[:, -1]",
-        w.Embedding: f"x = {p}[\"weight\"][x]",
-        w.Positions: f"x = x + {p}[\"weight\"][: x.shape[1]]",
+        w.Embedding: f'x = {p}["weight"][x]',
+        w.Positions: f'x = x + {p}["weight"][: x.shape[1]]',
         w.LayerNorm: f"x = layer_norm({p}, x)",
     }[type(part)]
 
@@ -202,7 +202,9 @@ def losses(workload: w.Workload, outputs: str) -> str:
     elif workload.loss == "squared error of softmax":
         text = f"((jax.nn.softmax({outputs}) - jax.nn.one_hot(y, {workload.classes})) ** 2).mean()"
     if workload.penalty:
-        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)"
+        text += (
+            f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)"
+        )
     return text
 
 

@@ -155,7 +155,11 @@ def activation(part: w.Dense | w.Conv) -> list[str]:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        options = f"betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)}), " if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        options = (
+            f"betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)}), "
+            if (rule.beta1, rule.beta2) != (0.9, 0.999)
+            else ""
+        )
         options += f"eps={programs.number(rule.epsilon)}, " if rule.epsilon != 1e-8 else ""
         return f"torch.optim.Adam(model.parameters(), lr={programs.number(rule.rate)}, {options}fused=True)"
     momentum = f"momentum={programs.number(rule.rho)}, " if isinstance(rule, w.Momentum) else ""
@@ -171,7 +175,9 @@ def losses(workload: w.Workload) -> tuple[str, str]:
     elif workload.loss == "squared error of softmax":
         text = f"F.mse_loss(model(x).softmax(-1), F.one_hot(y, {workload.classes}).float())"
     if workload.penalty:
-        text += f" + {programs.number(workload.penalty)} * sum(p.square().sum() for p in model.parameters() if p.ndim > 1)"
+        text += (
+            f" + {programs.number(workload.penalty)} * sum(p.square().sum() for p in model.parameters() if p.ndim > 1)"
+        )
     return text, f'F.cross_entropy(outputs{flat[0]}, y{flat[1]}, reduction="sum")'
 
 
