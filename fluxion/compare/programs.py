@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import linecache
 import sys
-import textwrap
 import types
 from collections.abc import Iterable, Iterator
 
@@ -33,14 +32,17 @@ def execute(text: str, title: str) -> types.ModuleType:
 
 
 def joined(*sections: str) -> str:
-    """The sections of a program with two empty lines between them; empty sections are left out.
+    """The sections of a program with two empty lines around functions and classes, else one; empty ones are left out.
 
     >>> from fluxion.compare.programs import joined
     >>> joined("import math", "", "x = math.pi")
-    'import math\\n\\n\\nx = math.pi\\n'
+    'import math\\n\\nx = math.pi\\n'
     """
-    texts = [text for text in (textwrap.dedent(section).strip("\n") for section in sections) if text]
-    return "\n\n\n".join(texts) + "\n"
+    text = ""
+    for section in filter(None, (section.strip("\n") for section in sections)):
+        near = not text or not (section.startswith(("def ", "class ", "@")) or text.rpartition("\n")[2].startswith(" "))
+        text += ("\n\n" if near else "\n\n\n") * bool(text) + section
+    return text + "\n"
 
 
 def listed(lines: Iterable[str], indent: int = 4) -> str:
@@ -51,6 +53,17 @@ def listed(lines: Iterable[str], indent: int = 4) -> str:
     '    Dense(4, 10),\\n    Dense(10, 3),'
     """
     return "\n".join(" " * indent + line + "," for line in lines)
+
+
+def returned(body: str) -> str:
+    """The body of a function whose last line, `x = ...`, is what it returns.
+
+    >>> from fluxion.compare.programs import returned
+    >>> returned("    x = x + 1\\n    x = 2 * x")
+    '    x = x + 1\\n    return 2 * x'
+    """
+    before, _, last = body.rpartition("    x = ")
+    return f"{before}    return {last}"
 
 
 def lines_of(text: str) -> int:

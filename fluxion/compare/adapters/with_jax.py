@@ -140,8 +140,8 @@ def layer(i: int, part: w.Part, key: str) -> str:
         w.SpatialMean: "x = x.mean((1, 2))",
         w.LSTM: f"x = lstm({p}, x)",
         w.LastStep: "x = x[:, -1]",
-        w.Embedding: f"x = {p}[\"weight\"][x]",
-        w.Positions: f"x = x + {p}[\"weight\"][: x.shape[1]]",
+        w.Embedding: f'x = {p}["weight"][x]',
+        w.Positions: f'x = x + {p}["weight"][: x.shape[1]]',
         w.LayerNorm: f"x = layer_norm({p}, x)",
     }[type(part)]
 
@@ -187,23 +187,27 @@ def model(workload: w.Workload) -> str:
         lines.append(layer(i, part, f"keys[{dropouts}]"))
         dropouts += isinstance(part, w.Dropout)
     body = "\n".join(f"    {line}" for line in lines)
+    if not normed:
+        body = programs.returned(body)
     if normed:
         return f"def model(params, running, x):\n    new = [{{}}] * len(params)\n{body}\n    return x, new\n"
     if dropouts:
         keys = f"    keys = [None] * {dropouts} if key is None else jax.random.split(key, {dropouts})\n"
-        return f"def model(params, x, key=None):\n{keys}{body}\n    return x\n"
-    return f"def model(params, x):\n{body}\n    return x\n"
+        return f"def model(params, x, key=None):\n{keys}{body}\n"
+    return f"def model(params, x):\n{body}\n"
 
 
 def losses(workload: w.Workload, outputs: str) -> str:
+    """The body of the function `loss`."""
     text = f"cross_entropy({outputs}, y)"
     if workload.loss == "cross entropy of softmax":
         text = f"cross_entropy(jax.nn.softmax({outputs}), y)"
     elif workload.loss == "squared error of softmax":
         text = f"((jax.nn.softmax({outputs}) - jax.nn.one_hot(y, {workload.classes})) ** 2).mean()"
     if workload.penalty:
-        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)"
-    return text
+        squares = "        squares = sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)\n"
+        return f"{squares}        return {text} + {programs.number(workload.penalty)} * squares"
+    return f"        return {text}"
 
 
 CROSS_ENTROPY = """
@@ -264,7 +268,7 @@ def step(params, running, state, x, y):
 @functools.partial(jax.jit, donate_argnums=(0, 1))
 def step(params, state, x, y):{drawn}
     def loss(params):
-        return {losses(workload, f"model(params, x{key})")}
+{losses(workload, f"model(params, x{key})")}
 
     value, grads = jax.value_and_grad(loss)(params)
     params, state = update(params, grads, state){counted}

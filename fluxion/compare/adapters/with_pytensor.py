@@ -167,7 +167,7 @@ def losses(workload: w.Workload) -> str:
         "squared error of softmax": "((pt.special.softmax(outputs, axis=-1) - one_hot(y)) ** 2).mean()",
     }[workload.loss]
     if workload.penalty:
-        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in params if p.ndim > 1)"
+        text += f"\n    loss += {programs.number(workload.penalty)} * sum((p**2).sum() for p in params if p.ndim > 1)"
     return text
 
 
@@ -202,7 +202,7 @@ def zeros(*shape):
         normal if w.Embedding in kinds else "",
         listed,
         *functions,
-        f"def network(x):\n    {width} = params\n{body}\n    return x",
+        f"def network(x):\n    {width} = params\n{programs.returned(body)}",
     )
     inputs = f'x = pt.tensor("x", shape=({shape}), dtype="{integers}")'
     predict = f"""
