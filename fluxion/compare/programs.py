@@ -10,13 +10,14 @@ import linecache
 import sys
 import types
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from . import parts as w
 
 
-def execute(text: str, title: str) -> types.ModuleType:
+def execute(text: str, title: str) -> Any:
     """Run a program as a module of its own.
 
     >>> from fluxion.compare.programs import execute
@@ -140,9 +141,9 @@ OPTAX_LOSS = "optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
 def optax_rule(rule: w.Optimizer) -> str:
     """The transformation of optax with the formula of a rule."""
     if isinstance(rule, w.Adam):
-        betas = f", b1={rule.beta1}, b2={rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        named = betas(rule, ", b1={}, b2={}")
         epsilon = f", eps={number(rule.epsilon)}" if rule.epsilon != 1e-8 else ""
-        return f"optax.adam({number(rule.rate)}{betas}{epsilon})"
+        return f"optax.adam({number(rule.rate)}{named}{epsilon})"
     momentum = f", momentum={number(rule.rho)}" if isinstance(rule, w.Momentum) else ""
     return f"optax.sgd({number(rule.rate)}{momentum})"
 
@@ -166,3 +167,19 @@ def fit(x, y, epochs, size={workload.batch}):
         order = random.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
         train((x[rows], y[rows]) for rows in order)
 """
+
+
+def activation(part: w.Part) -> str:
+    """The name of the activation of a part, empty where it has none."""
+    return getattr(part, "activation", "")
+
+
+def betas(rule: w.Adam, text: str) -> str:
+    """The text, filled with both betas, where they are not the usual ones.
+
+    >>> from fluxion.compare import parts, programs
+    >>> programs.betas(parts.Adam(), ", b1={}, b2={}"), programs.betas(parts.Adam(beta1=0.8), ", b1={}, b2={}")
+    ('', ', b1=0.8, b2=0.999')
+    """
+    usual = (rule.beta1, rule.beta2) == (0.9, 0.999)
+    return "" if usual else text.format(number(rule.beta1), number(rule.beta2))

@@ -73,7 +73,7 @@ def rendered():
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_declared(name):
     adapter = ADAPTERS[name]
-    assert adapter.NAME == name
+    assert name == adapter.NAME
     assert adapter.TITLE
     assert adapter.__doc__
     assert adapter.NEEDS or adapter.PROGRAMS

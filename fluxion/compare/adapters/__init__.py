@@ -38,5 +38,6 @@ name, no unused import, and formatted as Python is. The program is everything bu
 `Session`: the given weights instead of random ones, the layout of the arrays, the losses of single steps, waiting for
 what is computed asynchronously. What differs between frameworks and could not be had otherwise, the adapter's first
 lines say. Adam's epsilon stands outside of the bias correction in all of them: Keras, MXNet and scikit-learn have it
-inside, and the losses of `fashion_mlp` would be 4 % apart after 50 steps; their programs show the subclass that moves it.
+inside, and the losses of `fashion_mlp` would be 4 % apart after 50 steps; their programs show the subclass that moves
+it.
 """

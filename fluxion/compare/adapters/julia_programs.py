@@ -9,6 +9,7 @@ packages count as building the model, and the memory is that of Python alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -149,10 +150,8 @@ class Session:
     def ask(self, *words: Any) -> list[float]:
         """Say a line to Julia; the numbers of its answer."""
         assert self.process.stdin and self.process.stdout
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended; what it said last is told below
             print(*words, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # it has ended; what it said last is told below
         for line in self.process.stdout:
             if line.startswith("ok"):
                 return [float(word) for word in line.split()[1:]]

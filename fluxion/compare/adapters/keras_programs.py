@@ -131,7 +131,7 @@ def grouped(workload: w.Workload) -> list[list[str]]:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        betas = f", {rule.beta1}, {rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = programs.betas(rule, ", {}, {}")
         return f"Adam({programs.number(rule.rate)}{betas}, epsilon={programs.number(rule.epsilon)})"
     momentum = f", momentum={programs.number(rule.rho)}" if isinstance(rule, w.Momentum) else ""
     return f"keras.optimizers.SGD({programs.number(rule.rate)}{momentum})"

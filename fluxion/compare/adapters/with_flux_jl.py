@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def layer(part: w.Part) -> str:
-    active = f", {part.activation}" if getattr(part, "activation", "") else ""
+    active = f", {programs.activation(part)}" if programs.activation(part) else ""
     if isinstance(part, w.Dense):
         return f"Dense({part.inputs} => {part.outputs}{active})"
     if isinstance(part, w.Conv):
@@ -138,7 +138,7 @@ end
 
 fields(layer::Dense) = (layer.weight, layer.bias)
 fields(layer::Conv) = layer.bias === false ? (layer.weight,) : (layer.weight, layer.bias)
-fields(layer::BatchNorm) = (layer.γ, layer.β)
+fields(layer::BatchNorm) = Flux.trainable(layer)
 fields(layer::LSTM) = (layer.cell.Wi, layer.cell.Wh, layer.cell.bias)
 fields(layer::Embedding) = (layer.weight,)
 fields(layer) = ()

@@ -89,7 +89,7 @@ def layer(part: w.Part) -> str:
     if isinstance(part, w.Block):
         return f"fx.TransformerBlock({part.features}, num_heads={part.heads}, causal={part.causal})"
     if isinstance(part, (w.LSTM, w.Embedding, w.Positions)):
-        name = {w.Positions: "LearnedPositions"}.get(type(part), type(part).__name__)
+        name = "LearnedPositions" if isinstance(part, w.Positions) else type(part).__name__
         first, second = programs.sizes(part)
         return f"fx.{name}({first}, {second})"
     return {
@@ -109,12 +109,9 @@ def activation(part: w.Dense | w.Conv) -> str:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        betas = (
-            f", betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)})"
-            if (rule.beta1, rule.beta2) != (0.9, 0.999)
-            else ""
-        )
-        return f"fx.Adam({programs.number(rule.rate)}{betas}{f', eps={programs.number(rule.epsilon)}' if rule.epsilon != 1e-8 else ''})"
+        betas = programs.betas(rule, ", betas=({}, {})")
+        epsilon = f", eps={programs.number(rule.epsilon)}" if rule.epsilon != 1e-8 else ""
+        return f"fx.Adam({programs.number(rule.rate)}{betas}{epsilon})"
     if isinstance(rule, w.Momentum):
         return f"fx.Momentum({programs.number(rule.rate)}, rho={programs.number(rule.rho)})"
     return f"fx.Descent({programs.number(rule.rate)})"

@@ -223,7 +223,7 @@ def start(params):
 
 def update(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        a, b = rule.beta1, rule.beta2
+        a, b, epsilon = rule.beta1, rule.beta2, programs.number(rule.epsilon)
         return f"""
 def update(params, grads, state):
     m, v, t = state
@@ -231,7 +231,7 @@ def update(params, grads, state):
     m = jax.tree.map(lambda m, g: {a} * m + {1 - a:.12g} * g, m, grads)
     v = jax.tree.map(lambda v, g: {b} * v + {1 - b:.12g} * g * g, v, grads)
     rate, root = {programs.number(rule.rate)} / (1 - {a}**t), jnp.sqrt(1 - {b}**t)
-    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + {programs.number(rule.epsilon)}), params, m, v), (m, v, t)
+    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + {epsilon}), params, m, v), (m, v, t)
 """
     if isinstance(rule, w.Momentum):
         return f"""

@@ -59,7 +59,7 @@ struct Chain; layers; Chain(layers...) = new(layers); end
 
 
 def layer(part: w.Part) -> str:
-    active = f", {part.activation}" if getattr(part, "activation", "") else ""
+    active = f", {programs.activation(part)}" if programs.activation(part) else ""
     if isinstance(part, w.Dense):
         return f"Dense({part.inputs}, {part.outputs}{active})"
     if isinstance(part, w.Conv):

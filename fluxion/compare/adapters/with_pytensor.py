@@ -60,7 +60,7 @@ def relu(x):
     return pt.switch(x > 0, x, 0)
 """,
     w.Conv: """
-def conv(x, weight, bias):
+def conv(x, weight, bias=0.0):
     n, height, width, _ = x.type.shape
     kernel, _, inputs, outputs = weight.type.shape
     rows, columns = height - kernel + 1, width - kernel + 1
@@ -104,7 +104,7 @@ def network(workload: w.Workload) -> tuple[list[str], list[str], list[str]]:
     for i, part in enumerate(workload.network):
         own = [f"{name[0]}{i}" for name in part.shapes()]
         names += own
-        for name, shape in part.shapes().items():
+        for shape in part.shapes().values():
             first = "glorot" if len(shape) > 1 else "zeros"
             if isinstance(part, w.Embedding):
                 first = "normal"
@@ -244,7 +244,7 @@ def score(n):
     right = pt.eq(outputs.argmax(axis=-1), y).mean(dtype="float32")
     return pytensor.function([x, y], [cross_entropy(outputs, y), right])
 """,
-        f"""
+        """
 def train(batches):
     return [step(len(x))(x, y) for x, y in batches]
 """,

@@ -89,7 +89,7 @@ class Model:
     rule = workload.optimizer
     rate = programs.number(rule.rate)
     if isinstance(rule, w.Adam):
-        betas = f", b1={rule.beta1}, b2={rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = programs.betas(rule, ", b1={}, b2={}")
         optimizer = f"nn.optim.Adam(nn.state.get_parameters(model), lr={rate}{betas}, eps={rule.epsilon:g})"
     else:
         momentum = f", momentum={programs.number(rule.rho)}" if isinstance(rule, w.Momentum) else ""
