@@ -111,7 +111,9 @@ def place(out: Path | None, names: tuple[str, ...], protocol: str, again: bool) 
     if again and out is None:
         made = [path for path in Path("runs").glob(f"{stem}-*") if path.name.removeprefix(f"{stem}-").isdigit()]
         if not made:
-            raise DataError(f"--continue: there is no runs/{stem}-1 to go on with. Leave it away, or give --out.")
+            raise DataError(
+                f"--continue: there is nothing to go on with, no runs/{stem}-1. Leave it away, or give --out."
+            )
         return max(made, key=lambda path: int(path.name.rpartition("-")[2]))
     if again and out is not None:
         if not (out / RESULTS).is_file():

@@ -117,7 +117,7 @@ def answer(command: list[str], environment: dict[str, str], limit: float, thread
         try:
             out, errors = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            return {"error": f"no answer within {limit:g} s"}
+            return {"error": f"no answer within {limit:g} s", "hung": True}
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # the processes that it started, too

@@ -30,7 +30,7 @@ from fluxion.version import __version__
 PROTOCOLS = ("fair", "as-published")
 NAMES = ("workload", "variant", "framework", "mode", "part", "run", "threads", "epochs", "quick")
 COLD = 3  # runs with no compiled programs kept: they have the first step as a user meets it first
-FAILURES = 2  # of a mode, after which its other runs are left out
+FAILURES = 2  # of a mode, after which its other runs are left out; at once after one that hangs
 TOGETHER = 200_000  # examples times epochs up to which all seeds are trained in one process
 PATIENCE = 10  # times the limit, for accuracy
 
@@ -57,7 +57,8 @@ class Settings:
         for name in (*self.frameworks, *self.pythons):
             environments.find(name)
         for name in self.names:
-            workloads.find(name)
+            if not workloads.find(name).variants and self.protocol == "as-published":
+                raise ArgumentError(f"{name} has no settings of a post that are known; it is run by the protocol fair.")
 
 
 class Task(NamedTuple):
@@ -98,7 +99,7 @@ class Comparing:
                 if self.key(task) in done or failed[which] >= FAILURES:
                     continue
                 found = self._measure(task)
-                failed[which] += "error" in found
+                failed[which] += FAILURES if "hung" in found else "error" in found
                 self.results.add(found)
                 self.say(f"{number} of {len(tasks)}: {described(task)}: {news(found)}")
         self._keep()
@@ -110,10 +111,12 @@ class Comparing:
         for name in chosen:
             peer, adapter = environments.peer(name, self.settings.pythons), environments.find(name)
             found = processes.abilities(peer, wanted)
-            facts = {"title": adapter.TITLE, "python": peer.python, "modes": dict(adapter.MODES), **found}
+            facts = {"title": adapter.TITLE, "python": peer.python, "modes": dict(adapter.MODES)}
             if "missing" in found:
-                facts["remedy"] = environments.remedy(name)
+                facts |= {"missing": found["missing"], "remedy": environments.remedy(name)}
                 self.say(f"{name}: not run here: {found['missing']} ({facts['remedy']})")
+            else:
+                facts |= {"runs": found["modes"], "reasons": found["reasons"]}
             self.frameworks[name] = facts
 
     def _workloads(self) -> list[tuple[workloads.Variant | None, parts.Workload]]:
@@ -207,7 +210,7 @@ class Comparing:
         return tasks
 
     def _modes(self, name: str) -> list[tuple[str, str]]:
-        return [(f, m) for f, facts in self.frameworks.items() for m in facts.get("modes", {}).get(name, ())]
+        return [(f, m) for f, facts in self.frameworks.items() for m in facts.get("runs", {}).get(name, ())]
 
     def _together(self, workload: parts.Workload) -> int:
         """How many seeds are trained in one process."""

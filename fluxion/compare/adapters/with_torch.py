@@ -155,11 +155,7 @@ def activation(part: w.Dense | w.Conv) -> list[str]:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        options = (
-            f"betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)}), "
-            if (rule.beta1, rule.beta2) != (0.9, 0.999)
-            else ""
-        )
+        options = programs.betas(rule, "betas=({}, {}), ")
         options += f"eps={programs.number(rule.epsilon)}, " if rule.epsilon != 1e-8 else ""
         return f"torch.optim.Adam(model.parameters(), lr={programs.number(rule.rate)}, {options}fused=True)"
     momentum = f"momentum={programs.number(rule.rho)}, " if isinstance(rule, w.Momentum) else ""
