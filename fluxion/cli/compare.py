@@ -11,14 +11,14 @@ import typer
 from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, show, table, warn, width, write_json
 from fluxion.errors import DataError
 
-RESULTS, TABLE = "results.json", "results.csv"
+RESULTS, TABLE, NOTES = "results.json", "results.csv", "notes.md"
 GAP = 3  # characters between two programs side by side
 
 
 def compare(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="WORKLOAD...", help="Workloads such as iris; or list; or setup and frameworks."),
+        typer.Argument(metavar="WORKLOAD...", help="Workloads; or list; or setup and names; or report and folders."),
     ],
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAMES", help="Frameworks, such as fluxion,jax,torch. Default: all.")
@@ -36,6 +36,9 @@ def compare(
     continue_: Annotated[bool, typer.Option("--continue", help="Go on with the results that are there.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="One sample of everything, to see that all works.")] = False,
     code: Annotated[bool, typer.Option("--code", help="Show the programs side by side, and run nothing.")] = False,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For report: the file to put a table in; - to print it.")
+    ] = None,
     index_url: Annotated[str | None, typer.Option(help="For setup: where pip looks.")] = None,
     json: JSON = False,
     debug: Debug = False,
@@ -43,7 +46,8 @@ def compare(
     """Train the same network by several frameworks, and compare times, losses, accuracy and code.
 
     fluxion compare list shows the workloads and frameworks; fluxion compare setup torch makes an environment for one
-    that this interpreter does not have. A run that was stopped goes on with --continue.
+    that this interpreter does not have; fluxion compare report DIR writes a report anew. A run that was stopped goes
+    on with --continue.
     """
     with failures(debug), only_result(json) as stream:
         frameworks = tuple(name for name in (with_ or "").split(",") if name)
@@ -52,6 +56,8 @@ def compare(
             show_list(pythons, stream if json else None)
         elif names[0] == "setup":
             set_up(names[1:], index_url)
+        elif names[0] == "report":
+            write_reports(names[1:], markdown)
         elif code:
             show_code(names, frameworks, stream if json else None)
         else:
@@ -69,6 +75,7 @@ def run(settings: Any, folder: Path, stream: Any) -> None:
     """Measure what is not there yet and show everything; Ctrl-C ends the measuring only."""
     from fluxion.compare.export import write_csv
     from fluxion.compare.protocol import Comparing
+    from fluxion.compare.report import read_notes, write_report
 
     comparing = Comparing(settings, folder / RESULTS, warn)
     stopped = False
@@ -80,12 +87,13 @@ def run(settings: Any, folder: Path, stream: Any) -> None:
             stopped = True
     document = comparing.report()
     write_csv(document, folder / TABLE)
+    pages = write_report(document, folder, read_notes(folder / NOTES))
     if stream:
         write_json(stream, document)
     else:
         tell(document)
-        for file in (RESULTS, TABLE):
-            show(str(folder / file))
+        for file in (folder / RESULTS, folder / TABLE, *pages):
+            show(str(file))
     if stopped:
         warn(f"Stopped. What was measured is kept; --continue --out {folder} goes on.")
         raise typer.Exit(130)
@@ -193,6 +201,29 @@ def set_up(names: list[str], index_url: str | None) -> None:
         raise typer.BadParameter("expected a framework: fluxion compare setup torch.")
     for name in names:
         show(str(environments.setup(name, index_url)))
+
+
+def write_reports(folders: list[str], markdown: str | None) -> None:
+    """The report of the results in each folder; or, with `markdown`, one table of all of them."""
+    from fluxion.compare.export import write_csv
+    from fluxion.compare.markdown import front_page, put
+    from fluxion.compare.report import read_notes, read_results, write_report
+
+    if not folders:
+        raise typer.BadParameter("expected the folder of a comparison: fluxion compare report runs/compare-iris-1.")
+    documents = [read_results(Path(folder) / RESULTS) for folder in folders]
+    if markdown is not None:
+        text = front_page(documents)
+        if markdown == "-":
+            print(text, end="")
+        else:
+            put(Path(markdown), text)
+            show(markdown)
+        return
+    for place, document in zip(map(Path, folders), documents, strict=True):
+        write_csv(document, place / TABLE)
+        for file in write_report(document, place, read_notes(place / NOTES)):
+            show(str(file))
 
 
 def show_code(names: list[str], frameworks: tuple[str, ...], stream: Any) -> None:

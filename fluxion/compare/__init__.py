@@ -13,6 +13,9 @@ protocol.py      what is run, in which order; `Comparing`
 results.py       the measurements made so far, kept one by one
 summary.py       spreads, verdicts, ratios
 export.py        results.csv, and the tables and sentences of a terminal
+pictures.py      the pictures
+report.py        report.html; report.css is its style
+markdown.py      the table of the front page
 
 `results.json` is one object:
 

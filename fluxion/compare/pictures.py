@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fluxion.compare.environments import OWN
-from fluxion.compare.summary import OTHER, STRICT, deviations, duration
+from fluxion.compare.summary import OTHER, STRICT, deviations, duration, spread
 from fluxion.drawing import write_figure
 from fluxion.files import atomic_write
 from fluxion.train.plots import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, _figure, _plain
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 WIDTH = 4.1  # inches
 GRAY = "#6B7280"  # of what is neither Fluxion nor wrong
-COLORS = {INK: "ink", PALE: "pale", "#8C8C8C": "gray", GRAY: "gray", BLUE: "blue", ORANGE: "orange", GREEN: "green",
+COLORS = {INK: "ink", "#000000": "ink", PALE: "pale", "#8C8C8C": "gray", GRAY: "gray", BLUE: "blue", ORANGE: "orange", GREEN: "green",
           PURPLE: "purple", SKY: "sky", VERMILION: "red"}  # fmt: skip
-LINES = [(color, dash) for dash in ("-", (0, (5, 1.5)), (0, (1.5, 1.2))) for color in (GREEN, ORANGE, PURPLE, SKY, GRAY)]
+LINES = [
+    (color, dash) for dash in ("-", (0, (5, 1.5)), (0, (1.5, 1.2))) for color in (GREEN, ORANGE, PURPLE, SKY, GRAY)
+]
 FLOOR = 1e-9  # relative deviations below are drawn there
 TIMES = {
     "step": ("A training step", "Steady state: batches lie ready, compilation is over."),
@@ -60,13 +62,16 @@ def pictures(document: dict[str, Any], workload: str) -> list[Picture]:
     return found + _accuracy_pictures(document, workload, entries)
 
 
-def write(drawn: Iterable[tuple[str, Figure]], folder: Path) -> None:
-    """Each figure as `NAME.png` and `NAME.svg` in a folder."""
+def write(picture: Picture, folder: Path) -> str:
+    """A picture as `NAME.png` and `NAME.svg` in a folder; the SVG."""
+    figure = picture.draw()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the places found just now are those of both files
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn:
-        write_figure(figure, folder / f"{name}.png", "png")
-        text = svg(figure, name)
-        atomic_write(folder / f"{name}.svg", lambda file, text=text: file.write(text.encode()))
+    write_figure(figure, folder / f"{picture.name}.png", "png")
+    text = svg(figure, picture.name)
+    atomic_write(folder / f"{picture.name}.svg", lambda file: file.write(text.encode()))
+    return text
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -88,7 +93,9 @@ def inline(text: str, name: str, alt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{alt}">', text, count=1)
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{alt}">', text, count=1
+    )
     text = re.sub(r'( id="|href="#|url\(#)', lambda m: f"{m[1]}{name}-", text)
     text = re.sub(r"#[0-9a-fA-F]{6}", lambda m: COLOR_NAMES.get(m[0].lower(), m[0]), text)
     text = text.replace("fill: #ffffff", "fill: none")
@@ -140,7 +147,9 @@ def _range_figure(known: list[tuple[dict[str, Any], dict[str, float]]], text: Ca
         axes.plot(s["min"], row, marker="|", markersize=7, color=color, markeredgewidth=1.3)
         face = "white" if wrong else color
         axes.plot(s["median"], row, marker="o", markersize=5.5, color=color, markerfacecolor=face)
-        axes.text(1.02, row, text(s["median"]), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
+        axes.text(
+            1.02, row, text(s["median"]), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK
+        )
     axes.set_yticks(range(len(known)), [named(e) for e, _ in known], fontsize=8)
     for label, (entry, _) in zip(axes.get_yticklabels(), known, strict=True):
         label.set(parse_math=False, color=BLUE if entry["framework"].startswith(OWN) else INK)
@@ -278,13 +287,21 @@ def _accuracy_pictures(document: dict[str, Any], workload: str, entries: list[di
     band = document["workloads"][workload]["band"] if document["runs"].get(workload, {}).get("data") == "real" else None
     about = "The median over the seeds; the shade is from the lowest to the highest."
     last = ", ".join(f"{named(e)} {_percent(np.median(c['test accuracy'][:, -1]))}" for e, c in known)
-    seconds = "The same over the seconds of training, compilation included; import and evaluation are not."
-    return [
-        Picture(f"{workload}-accuracy", "Accuracy on the test set", about, f"Accuracy in the end: {last}",
-                lambda: _curve_figure(known, "test accuracy", band)),
-        Picture(f"{workload}-seconds", "Time to accuracy", seconds, f"Accuracy over seconds; in the end: {last}",
-                lambda: _curve_figure(known, "test accuracy", band, over_time=True)),
-    ]  # fmt: skip
+    accuracy = Picture(f"{workload}-accuracy", "Accuracy on the test set", about, f"Accuracy in the end: {last}",
+                     lambda: _curve_figure(known, band))  # fmt: skip
+    level = common_level(entries)
+    if level is None:
+        return [accuracy]
+    seconds = "Training alone, the compilation included; without import and evaluation."
+    spreads = [(e, spread(times) if (times := time_to(c, level)) else None) for e, c in known]
+    title = f"Time to {_percent(level)} accuracy"
+    return [accuracy, *_range(f"{workload}-seconds", title, seconds, spreads, duration)]
+
+
+def common_level(entries: list[dict[str, Any]]) -> float | None:
+    """An accuracy that all who were trained reach: 98 % of the lowest median in the end."""
+    ends = [e["accuracy"]["median"] for e in entries if e["accuracy"] and e["accuracy"]["median"] is not None]
+    return 0.98 * min(ends) if ends else None
 
 
 def curves_of(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -309,12 +326,7 @@ def time_to(curves: dict[str, np.ndarray], level: float) -> list[float]:
     return [float(p[a >= level][0]) for p, a in zip(passed, curves["test accuracy"], strict=True) if (a >= level).any()]
 
 
-def _curve_figure(
-    known: list[tuple[dict[str, Any], dict[str, np.ndarray]]],
-    what: str,
-    band: list[float] | None,
-    over_time: bool = False,
-) -> Figure:
+def _curve_figure(known: list[tuple[dict[str, Any], dict[str, np.ndarray]]], band: list[float] | None) -> Figure:
     figure = _figure(WIDTH, max(2.6, 0.6 + 0.155 * len(known)))
     axes = figure.add_subplot()
     looks = iter(LINES * (1 + len(known) // len(LINES)))
@@ -322,28 +334,19 @@ def _curve_figure(
     for entry, curves in known:
         own = entry["framework"].startswith(OWN)
         color, dash = (BLUE, "-") if own else next(looks)
-        values = curves[what]
-        middle = np.median(values, 0)
-        x = np.median(np.cumsum(curves["seconds"], 1), 0) if over_time else np.arange(1, values.shape[1] + 1)
-        few = "o" if len(x) <= 12 else None
-        axes.plot(x, middle, color=color, linestyle=dash, linewidth=1.9 if own else 1.2, marker=few, markersize=3,
-                  zorder=3 if own else 2)  # fmt: skip
-        if len(values) > 1 and not over_time:
+        values = curves["test accuracy"]
+        middle, x = np.median(values, 0), np.arange(1, values.shape[1] + 1)
+        axes.plot(x, middle, color=color, linestyle=dash, linewidth=1.9 if own else 1.2, markersize=3,
+                  marker="o" if len(x) <= 12 else None, zorder=3 if own else 2)  # fmt: skip
+        if len(values) > 1:
             axes.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.1, linewidth=0)
         ends.append((x[-1], middle, named(entry), color))
-    if over_time:
-        spans = [float(x) for x, *_ in ends]
-        starts = [float(np.median(c["seconds"][:, 0])) for _, c in known]
-        if max(spans) > 8 * min(starts):
-            axes.set_xscale("log")
     if band:
         axes.axhline(band[0], color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.text(0.01, band[0], f"expected at least {band[0]:g}", transform=axes.get_yaxis_transform(), va="bottom",
-                  fontsize=7.5, color=INK)  # fmt: skip
+        axes.text(0.99, band[0], f"expected: at least {band[0]:g}", transform=axes.get_yaxis_transform(), ha="right",
+                  va="top", fontsize=7.5, color=INK)  # fmt: skip
     _plain(axes)
-    if over_time:
-        _few_ticks(axes, axes.get_xscale() == "log", duration)
-    _named_axes(axes, "time of training" if over_time else "epoch", what)
+    _named_axes(axes, "epoch", "test accuracy")
     _label_ends(axes, ends)
     return figure
 
@@ -398,16 +401,17 @@ def _named_axes(axes: Axes, x: str, y: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
-def _label_ends(axes: Axes, ends: list[tuple[float, np.ndarray, str, str]]) -> None:
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, np.ndarray, str, str]]) -> None:
     """The name of each curve right of the axes, near its end, none over another."""
-    placed = []
+    axes.get_xlim(), axes.get_ylim()  # brings the limits, and with them transData, up to date
+    placed: list[tuple[float, Any, str, str]] = []
     for x, values, name, color in ends:
         finite = values[np.isfinite(values)]
         if len(finite):
             place = axes.transAxes.inverted().transform(axes.transData.transform((x, finite[-1])))
-            placed.append([float(np.clip(place[1], 0, 1)), place, name, color])
+            placed.append((float(np.clip(place[1], 0, 1)), place, name, color))
     placed.sort(key=lambda label: label[0])
-    height = axes.figure.get_size_inches()[1] - 0.55  # about that of the axes
+    height = axes.figure.bbox.height / axes.figure.dpi - 0.55  # in inches, about that of the axes
     gap = min(0.145 / height, 1 / max(1, len(placed)))
     heights = spaced([label[0] for label in placed], gap)
     for y, (_, place, name, color) in zip(heights, placed, strict=True):

@@ -12,9 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fluxion.compare import pictures
 from fluxion.compare.environments import OWN
-from fluxion.compare.export import OTHERS, accuracies, of, published
+from fluxion.compare.export import OTHERS, of, published
 from fluxion.compare.pictures import Picture, curves_of, named, time_to
 from fluxion.compare.summary import FAILED, OTHER, SAME, STRICT, baseline, duration
 from fluxion.errors import FileFormatError
@@ -34,12 +36,13 @@ def write_report(document: dict[str, Any], folder: Path, notes: dict[str, str] |
         folder: where to write.
         notes: for a workload, what is to be said on the first screen beside its verdict: why it is so.
     """
-    drawn = {
-        picture.name: picture.draw() for name in document["workloads"] for picture in pictures.pictures(document, name)
-    }
-    pictures.write(drawn.items(), folder / PICTURES)
-    text = page(document, {name: pictures.svg(figure, name) for name, figure in drawn.items()}, notes or {})
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = {
+        picture.name: pictures.write(picture, folder / PICTURES)
+        for name in document["workloads"]
+        for picture in pictures.pictures(document, name)
+    }
+    text = page(document, drawn, notes or {})
     atomic_write(folder / REPORT, lambda file: file.write(text.encode()))
     return [folder / REPORT, folder / PICTURES]
 
@@ -78,7 +81,9 @@ def page(document: dict[str, Any], drawn: dict[str, str], notes: dict[str, str])
     body = [
         tag("header", tag("h1", title), *_what(document)),
         *_warnings(document),
-        *[_verdict(document, name, notes.get(name, "")) for name in names],
+        *_slower(document),
+        tag("div", *[_verdict(document, name, notes.get(name, "")) for name in names], klass="verdicts"),
+        *_absent(document),
         _contents(names),
         tag("h2", "What was measured", id="measured"),
         *(_measured_fair(document) if fair else _measured_published(document)),
@@ -105,8 +110,9 @@ def _what(document: dict[str, Any]) -> list[Markup]:
     machine, settings = document["machine"], document["settings"]
     run = {m["framework"] for m in document["measurements"]}
     threads = _count(settings["threads"], "thread")
+    networks = "networks" if len(document["workloads"]) > 1 else "network"
     lines = [
-        f"{_count(len(run), 'framework')} trained the same {'networks' if len(document['workloads']) > 1 else 'network'}"
+        f"{_count(len(run), 'framework')} trained the same {networks}"
         f" on one machine: {machine['processor']}, {_count(machine['cores'], 'core')}, {threads} for each; "
         f"{document['date'][:10]}, Fluxion {document['fluxion']}."
     ]
@@ -124,7 +130,9 @@ def _warnings(document: dict[str, Any]) -> list[Markup]:
     settings, found = document["settings"], []
     synthetic = [label for label, run in document["runs"].items() if run["data"] == "synthetic"]
     if settings["quick"]:
-        found.append(("QUICK", "one sample of everything on a little data, to see that all works. No time here counts."))
+        found.append(
+            ("QUICK", "one sample of everything on a little data, to see that all works. No time here counts.")
+        )
     if synthetic:
         told = "all" if len(synthetic) == len(document["runs"]) else ", ".join(synthetic)
         found.append((
@@ -140,53 +148,80 @@ def _warnings(document: dict[str, Any]) -> list[Markup]:
     return [tag("p", tag("strong", f"{name}: "), text, klass="warning") for name, text in found]
 
 
+def _slower(document: dict[str, Any]) -> list[Markup]:
+    """The sentence that comes first: where Fluxion is slower than another framework, and by how much."""
+    if document["protocol"] != "fair":
+        return []
+    found = [
+        f"{named(entry)} on {name} ({times(1 / entry['ratio'])} times as long)"
+        for name in document["workloads"]
+        for entry in rivals(document, name)[0]
+    ]
+    if found:
+        return [tag("p", tag("strong", "Fluxion is slower than "), f"{_listed(found)}.", klass="warning")]
+    compared = sum(len(rivals(document, name)[1]) for name in document["workloads"])
+    return [tag("p", "In no step that was compared is Fluxion slower than another framework.")] if compared else []
+
+
+def _absent(document: dict[str, Any]) -> list[Markup]:
+    names = [facts["title"] for facts in document["frameworks"].values() if "missing" in facts]
+    if not names:
+        return []
+    return [
+        tag("p", "Not run here: ", ", ".join(names), ". ", tag("a", "Why, and how to add them", href="#absent"), ".")
+    ]
+
+
 def _verdict(document: dict[str, Any], name: str, note: str) -> Markup:
     """What came out for a workload, the bad news for Fluxion first."""
     entries = of(document, name)
-    if document["protocol"] != "fair":
-        measured = [e for e in entries if e["accuracy"]]
-        head = f"{name}: {len(measured)} of {_count(len(entries), 'variant')} were trained as published"
-        return tag("section", tag("h2", head), *_wrong(entries), *_note(note), klass="verdict")
-    best = baseline(document["summary"], name)
-    faster, slower = rivals(document, name)
-    lines: list[Any] = []
-    if best is None:
-        head, kind = f"{name}: no ratio to Fluxion", "unknown"
-        lines.append("Fluxion was not timed, or did not do the same work, so that nothing is compared to it.")
-    elif faster:
-        head = f"{name}: Fluxion is slower than {_count(len(faster), 'of ' + str(len(faster) + len(slower)))}"
-        head, kind = head.replace("ofs", "of"), "slower"
-        for entry in faster:
-            lines.append(
-                f"Slower than {named(entry)}: a step takes {1 / entry['ratio']:.2f} times as long "
-                f"({duration(best['times']['step']['median'])} and {duration(entry['times']['step']['median'])})"
-                f"{_overlap(best, entry)}."
-            )
-    elif slower:
-        head, kind = f"{name}: Fluxion is the fastest of {len(slower) + 1}", "fastest"
-    else:
-        head, kind = f"{name}: no other framework to compare with", "unknown"
-    if slower and best is not None:
-        near = slower[0]
-        told = f"Faster than {_listed([named(e) for e in slower])}"
-        ratio = f"the nearest, {named(near)}, takes {near['ratio']:.2f} times as long" if len(slower) > 1 else (
-            f"its step takes {near['ratio']:.2f} times as long"
-        )  # fmt: skip
-        lines.append(f"{told}: {ratio}{_overlap(best, near)}.")
-    same = [e for e in entries if e["verdict"] == SAME]
-    if best is not None and len(same) > 1:
-        lines.append(f"Of each framework its fastest mode; Fluxion's is {best['mode']}.")
+    head, kind, lines = _outcome(document, name) if document["protocol"] == "fair" else _trained(name, entries)
     judged = [e for e in entries if e["verdict"]]
-    lines.append(tag("span", f"{len(same)} of {_count(len(judged), 'mode')}: same work", klass="same"))
-    told_about = document["workloads"][name]["about"]
+    if judged:
+        same = sum(e["verdict"] == SAME for e in judged)
+        lines.append(tag("span", f"{same} of {_count(len(judged), 'mode')}: same work", klass="same"))
+    about = document["workloads"][name]["about"] if document["protocol"] == "fair" else ""
     return tag(
         "section",
         tag("h2", tag("a", head, href=f"#{_id(name)}")),
-        tag("ul", *[tag("li", line) for line in lines], *_wrong(entries)),
-        *([tag("p", told_about)] if told_about else []),
+        tag("ul", *[tag("li", line) for line in [*lines, *_wrong(entries)]]),
+        *([tag("p", about)] if about else []),
         *_note(note),
         klass=f"verdict {kind}",
     )
+
+
+def _outcome(document: dict[str, Any], name: str) -> tuple[str, str, list[Any]]:
+    """Headline, kind and sentences about the steps of a workload: each framework in its fastest mode."""
+    best = baseline(document["summary"], name)
+    if best is None:
+        line = "Fluxion was not timed, or did not do the same work, so that nothing is compared to it."
+        return f"{name}: no ratio to Fluxion", "unknown", [line]
+    faster, slower = rivals(document, name)
+    lines: list[Any] = [
+        f"Slower than {named(entry)}: a step of {named(best)} takes {times(1 / entry['ratio'])} times as long "
+        f"({duration(best['times']['step']['median'])} and {duration(entry['times']['step']['median'])})"
+        f"{_overlap(best, entry)}."
+        for entry in faster
+    ]
+    if slower:
+        near = slower[0]
+        nearest = f"the nearest, {named(near)}," if len(slower) > 1 else named(near)
+        lines.append(
+            f"Faster than {len(slower)}: a step of {nearest} takes {times(near['ratio'])} times as long as one of "
+            f"{named(best)}{_overlap(best, near)}."
+        )
+    count = len(faster) + len(slower)
+    if faster:
+        return f"{name}: Fluxion is slower than {len(faster)} of {_count(count, 'other')}", "slower", lines
+    if slower:
+        return f"{name}: Fluxion is the fastest of {count + 1}", "fastest", lines
+    return f"{name}: no other framework to compare with", "unknown", lines
+
+
+def _trained(name: str, entries: list[dict[str, Any]]) -> tuple[str, str, list[Any]]:
+    trained = sum(e["accuracy"] is not None for e in entries)
+    return f"{name}: {trained} of {_count(len(entries), 'training')} as published came to an end", "unknown", []
 
 
 def rivals(document: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -201,22 +236,29 @@ def rivals(document: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], l
     return [e for e in best.values() if e["ratio"] < 1], [e for e in best.values() if e["ratio"] >= 1]
 
 
+def times(ratio: float) -> str:
+    """A ratio in three digits.
+
+    >>> from fluxion.compare.report import times
+    >>> times(1.0567), times(250.3)
+    ('1.06', '250')
+    """
+    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.1f}" if ratio < 99.95 else f"{ratio:.0f}"
+
+
 def _overlap(a: dict[str, Any], b: dict[str, Any]) -> str:
     a, b = a["times"]["step"], b["times"]["step"]
     return "; the middle halves of their runs overlap" if a["q1"] <= b["q3"] and b["q1"] <= a["q3"] else ""
 
 
 def _wrong(entries: list[dict[str, Any]]) -> list[Markup]:
-    found = [
-        tag("li", tag("strong", f"{named(e)}: not the same work, no ratio given: "), e["why"])
-        for e in entries
-        if e["verdict"] == OTHER
-    ]
-    return found + [
-        tag("li", tag("strong", f"{named(e)}: failed: "), tag("code", _short(e["why"])))
-        for e in entries
-        if e["verdict"] == FAILED
-    ]
+    found = []
+    for e in entries:
+        if e["verdict"] == OTHER:
+            found.append(join(tag("strong", f"{named(e)}: not the same work, no ratio given: "), e["why"]))
+        elif e["errors"] and not e["times"] and not e["accuracy"]:
+            found.append(join(tag("strong", f"{named(e)}: failed: "), tag("code", _short(e["errors"][0]))))
+    return found
 
 
 def _note(note: str) -> list[Markup]:
@@ -235,36 +277,42 @@ def _contents(names: list[str]) -> Markup:
 
 def _measured_fair(document: dict[str, Any]) -> list[Markup]:
     settings = document["settings"]
+    threads = _count(settings["threads"], "thread")
     rows = [
         ("import", "a fresh process imports the framework"),
         ("data", "the arrays are read; all pixels become float32 here, before anything else is timed"),
         ("build", "the model is made and gets its first weights, and so does the optimizer"),
-        ("1st step", "the first training step, with the compilation that it causes"),
+        (
+            "1st step",
+            "the first training step, with all compilation; no compiled program is kept from before",
+        ),
         ("a step", "steady state: one step after another on batches that lie ready, the compilation over"),
-        ("batch", "a batch is picked by the table of rows and made what the framework takes; shuffling is in “epoch”"),
+        ("batch", "the rows of a batch are gathered and made what the framework takes"),
         ("epoch", "the framework's own loop over arrays, shuffling and batches included"),
         ("eval", "loss and accuracy of the whole test set, in batches of 1000, nothing dropped out"),
         ("memory", "the most that the process ever had, training included"),
     ]
     steps = max((len(r["reference"]["losses"]) for r in document["runs"].values() if r.get("reference")), default=0)
     about = [
-        f"{_count(settings['runs'], 'process', 'processes')} for the times of each mode, the frameworks in a new random "
-        f"order in every round, {_count(settings['threads'], 'thread')} each. Given are the median, the smallest and the "
-        "middle half (from the first to the third quartile); the sample of a process is the median of what it timed.",
+        f"{_count(settings['runs'], 'process', 'processes')} for the times of each mode, {threads} each, the frameworks "
+        "in a new random order in every round. Given are the median, the smallest and the middle half (from the first "
+        "to the third quartile) over the processes, of which each gives the median of what it timed.",
         f"Same work means that the losses of the first {steps} steps are those of a reference, within what rounding "
         f"explains: within a narrow bound for the first {STRICT}, a wider one later. Where they are not, no ratio is "
         "given, for whatever was timed was something else. The reference is "
         + _listed(sorted({r["reference"]["what"] for r in document["runs"].values() if r.get("reference")}) or ["none"])
         + ".",
-        f"Accuracy: {_count(settings['seeds'], 'training')} from different first weights and orders, not timed with the "
-        "steps; every test example once, the class with the largest output.",
+        f"Accuracy: {_count(settings['seeds'], 'training')} from different first weights and orders, apart from the "
+        "times of steps; every test example once, the class with the largest output.",
     ]
     return [tag("p", about[0]), _table(["column", "what it is"], [list(row) for row in rows], "words"),
             *[tag("p", line) for line in about[1:]], _data(document)]  # fmt: skip
 
 
 def _measured_published(document: dict[str, Any]) -> list[Markup]:
-    told = "Each framework was trained by the settings of its post: network, first weights, optimizer, batches. Nothing "
+    told = (
+        "Each framework was trained by the settings of its post: network, first weights, optimizer, batches. Nothing "
+    )
     return [tag("p", told + "is equal between them, so nothing is compared but with the post itself."), _data(document)]
 
 
@@ -297,8 +345,7 @@ def _workload(document: dict[str, Any], name: str, drawn: dict[str, str]) -> lis
     tables = [
         ("Steady state", _speed(document, name)),
         ("Everything else, medians", _costs(document, name)),
-        ("Accuracy", accuracies(document, name)),
-        ("Time to accuracy", _times_to(document, name)),
+        ("Accuracy on the test set", _accuracies(document, name)),
     ]
     if shown:
         found.append(tag("div", *shown, klass="pictures"))
@@ -324,9 +371,11 @@ def _speed(document: dict[str, Any], name: str) -> tuple[list[str], list[list[An
         if step is None:
             rows.append([named(entry), "", "", "", "", "", verdict])
             continue
-        ratio = "none" if entry["ratio"] is None else f"{entry['ratio']:.2f}"
+        ratio = "none" if entry["ratio"] is None else times(entry["ratio"])
         half = f"{duration(step['q1'])} to {duration(step['q3'])}"
-        rows.append([named(entry), duration(step["median"]), duration(step["min"]), half, str(step["n"]), ratio, verdict])
+        rows.append(
+            [named(entry), duration(step["median"]), duration(step["min"]), half, str(step["n"]), ratio, verdict]
+        )
     return ["mode", "a step", "least", "middle half", "runs", "ratio", "verdict"], rows
 
 
@@ -340,20 +389,26 @@ def _costs(document: dict[str, Any], name: str) -> tuple[list[str], list[list[An
     return ["mode", *OTHERS.values(), "memory"], rows
 
 
-def _times_to(document: dict[str, Any], name: str) -> tuple[list[str], list[list[Any]]]:
-    """Seconds of training until an accuracy that every framework reaches: 98 % of the lowest median in the end."""
-    trained = [(e, c) for e in of(document, name) if (c := curves_of(document, e))]
-    ends = [e["accuracy"]["median"] for e, _ in trained if e["accuracy"] and e["accuracy"]["median"] is not None]
-    if not ends:
-        return [], []
-    level = 0.98 * min(ends)
+def _accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[list[Any]]]:
+    """Accuracy in the end, and the seconds of training until the accuracy that all reach."""
+    level = pictures.common_level(of(document, name))
     rows = []
-    for entry, curves in trained:
-        seconds = sorted(time_to(curves, level))
-        total = duration(float(curves["seconds"].sum(1).mean()))
-        reached = f"{len(seconds)} of {len(curves['seconds'])}"
-        rows.append([named(entry), duration(seconds[len(seconds) // 2]) if seconds else "", reached, total])
-    return ["mode", f"to {100 * level:.1f} %", "seeds that reach it", "whole training"], rows
+    for entry in of(document, name):
+        curves, found = curves_of(document, entry), entry["accuracy"]
+        if not curves or not found:
+            continue
+        inside = {True: "inside", False: tag("strong", "OUTSIDE"), None: ""}[found["in band"]]
+        values = [_share(found[at]) for at in ("min", "median", "max")]
+        seconds = [] if level is None else time_to(curves, level)
+        reached = duration(float(np.median(seconds))) if seconds else "never"
+        total = duration(float(np.median(curves["seconds"].sum(1))))
+        rows.append([named(entry), str(found["n"]), *values, inside, reached, total])
+    to = "" if level is None else f"time to {100 * level:.1f} %"
+    return ["mode", "seeds", "least", "median", "most", "expected band", to, "whole training"], rows
+
+
+def _share(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.4f}"
 
 
 def _failures(entries: list[dict[str, Any]]) -> list[Markup]:
@@ -372,15 +427,15 @@ def _limits(document: dict[str, Any]) -> Markup:
     ]
     if fair:
         lines += [
-            "Same work is shown for the first steps. Later ones drift apart by rounding, so that accuracy is compared by "
-            "its spread over the seeds, not number by number.",
+            "Same work is shown for the first steps. Later ones drift apart by rounding, so that accuracy is compared "
+            "by its spread over the seeds, not number by number.",
             "A ratio close to 1 is no difference: where the middle halves of the runs overlap, read none.",
-            "Number of lines is not ease. Each program is what the documentation of its framework would have, in the mode "
-            "named; who knows a framework better may make it faster, and is asked to.",
+            "Few lines are not ease. Each program is what the documentation of its framework would have, in its usual "
+            "and its best-known fast modes; an expert may get more out of any of them.",
         ]
     if settings["threads"] != document["machine"]["cores"]:
-        lines.append(f"{_count(settings['threads'], 'thread')} of {document['machine']['cores']} cores; others may scale "
-                     "better or worse with more.")  # fmt: skip
+        used = f"{_count(settings['threads'], 'thread')} of {document['machine']['cores']} cores"
+        lines.append(f"{used}; with more, some scale better than others.")
     for name, run in document["runs"].items():
         if run["data"] == "synthetic":
             lines.append(f"{name}: accuracy on random data says nothing about the real set.")
@@ -453,7 +508,9 @@ def _versions(document: dict[str, Any]) -> list[Markup]:
         versions = facts.get("versions") or measured.get(name, {})
         text = ", ".join(f"{package} {version}" for package, version in versions.items())
         reasons = [
-            f"{label}, {mode}: {why}" for label, modes in facts.get("reasons", {}).items() for mode, why in modes.items()
+            f"{label}, {mode}: {why}"
+            for label, modes in facts.get("reasons", {}).items()
+            for mode, why in modes.items()
         ]
         run.append([facts.get("title", name), tag("code", name), text, "; ".join(reasons)])
     rows = [
@@ -470,7 +527,9 @@ def _versions(document: dict[str, Any]) -> list[Markup]:
     if absent:
         found += [tag("h3", "Not run here", id="absent"), tag("p", "The command adds the framework:"),
                   _table(["framework", "why", "command"], absent, "words")]  # fmt: skip
-    hashes = [[label, name, value] for label, run_ in document["runs"].items() for name, value in run_["hashes"].items()]
+    hashes = [
+        [label, name, value] for label, run_ in document["runs"].items() for name, value in run_["hashes"].items()
+    ]
     if hashes:
         rows_ = [[label, name, tag("code", value)] for label, name, value in hashes]
         folded = tag("details", tag("summary", "Hashes of data, batches and first weights"),
