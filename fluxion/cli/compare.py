@@ -134,15 +134,18 @@ def tell(document: dict[str, Any]) -> None:
             say(line)
         say()
         if document["protocol"] == "fair":
-            tables = [("Steady state: steps on batches that lie ready", export.speed(document, name)),
-                      ("Everything else: medians", export.costs(document, name)),
-                      ("Accuracy on the test set", export.accuracies(document, name))]  # fmt: skip
+            tables = [
+                ("Steady state: steps on batches that lie ready", export.speed(document, name)),
+                ("Until the first step", export.start(document, name)),
+                ("Around the steps", export.rest(document, name)),
+                ("Accuracy on the test set", export.accuracies(document, name)),
+            ]
         else:
             tables = [("As published", export.published(document, name))]
         for title, (header, rows) in tables:
             if rows:
                 say(f"{title}:")
-                table(header, rows, texts=("framework", "mode", "verdict", "post's", "run by"))
+                table(header, rows, texts=("framework", "verdict", "post's", "run by"))
                 say()
         if document["protocol"] == "fair":
             for line in export.conclusions(document, name):
