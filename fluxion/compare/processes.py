@@ -143,7 +143,8 @@ def same_work(outputs: list[float], reference: list[float], tolerance: float = 1
 
 def fingerprint(peer: Peer) -> str:
     """A hash of the code that a measurement depends on: worker and adapter, and Fluxion itself for Fluxion."""
-    files = [HERE / "worker.py", HERE / "parts.py", HERE / "adapters" / f"with_{peer.module}.py"]
+    shared = ("worker.py", "parts.py", "programs.py")
+    files = [*(HERE / name for name in shared), HERE / "adapters" / f"with_{peer.module}.py"]
     files += [file for file in sorted(HERE.glob("adapters/*.py")) if not file.name.startswith("with_")]  # shared ones
     if "fluxion" in peer.needs:
         package = [file for file in HERE.parent.rglob("*") if file.suffix in (".py", ".cpp", ".h", ".so")]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import linecache
 import sys
-import textwrap
 import types
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from . import parts as w
 
 
-def execute(text: str, title: str) -> types.ModuleType:
+def execute(text: str, title: str) -> Any:
     """Run a program as a module of its own.
 
     >>> from fluxion.compare.programs import execute
@@ -33,14 +33,17 @@ def execute(text: str, title: str) -> types.ModuleType:
 
 
 def joined(*sections: str) -> str:
-    """The sections of a program with two empty lines between them; empty sections are left out.
+    """The sections of a program with two empty lines around functions and classes, else one; empty ones are left out.
 
     >>> from fluxion.compare.programs import joined
     >>> joined("import math", "", "x = math.pi")
-    'import math\\n\\n\\nx = math.pi\\n'
+    'import math\\n\\nx = math.pi\\n'
     """
-    texts = [text for text in (textwrap.dedent(section).strip("\n") for section in sections) if text]
-    return "\n\n\n".join(texts) + "\n"
+    text = ""
+    for section in filter(None, (section.strip("\n") for section in sections)):
+        near = not text or not (section.startswith(("def ", "class ", "@")) or text.rpartition("\n")[2].startswith(" "))
+        text += ("\n\n" if near else "\n\n\n") * bool(text) + section
+    return text + "\n"
 
 
 def listed(lines: Iterable[str], indent: int = 4) -> str:
@@ -51,6 +54,17 @@ def listed(lines: Iterable[str], indent: int = 4) -> str:
     '    Dense(4, 10),\\n    Dense(10, 3),'
     """
     return "\n".join(" " * indent + line + "," for line in lines)
+
+
+def returned(body: str) -> str:
+    """The body of a function whose last line, `x = ...`, is what it returns.
+
+    >>> from fluxion.compare.programs import returned
+    >>> returned("    x = x + 1\\n    x = 2 * x")
+    '    x = x + 1\\n    return 2 * x'
+    """
+    before, _, last = body.rpartition("    x = ")
+    return f"{before}    return {last}"
 
 
 def lines_of(text: str) -> int:
@@ -127,9 +141,9 @@ OPTAX_LOSS = "optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
 def optax_rule(rule: w.Optimizer) -> str:
     """The transformation of optax with the formula of a rule."""
     if isinstance(rule, w.Adam):
-        betas = f", b1={rule.beta1}, b2={rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        named = betas(rule, ", b1={}, b2={}")
         epsilon = f", eps={number(rule.epsilon)}" if rule.epsilon != 1e-8 else ""
-        return f"optax.adam({number(rule.rate)}{betas}{epsilon})"
+        return f"optax.adam({number(rule.rate)}{named}{epsilon})"
     momentum = f", momentum={number(rule.rho)}" if isinstance(rule, w.Momentum) else ""
     return f"optax.sgd({number(rule.rate)}{momentum})"
 
@@ -153,3 +167,19 @@ def fit(x, y, epochs, size={workload.batch}):
         order = random.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
         train((x[rows], y[rows]) for rows in order)
 """
+
+
+def activation(part: w.Part) -> str:
+    """The name of the activation of a part, empty where it has none."""
+    return getattr(part, "activation", "")
+
+
+def betas(rule: w.Adam, text: str) -> str:
+    """The text, filled with both betas, where they are not the usual ones.
+
+    >>> from fluxion.compare import parts, programs
+    >>> programs.betas(parts.Adam(), ", b1={}, b2={}"), programs.betas(parts.Adam(beta1=0.8), ", b1={}, b2={}")
+    ('', ', b1=0.8, b2=0.999')
+    """
+    usual = (rule.beta1, rule.beta2) == (0.9, 0.999)
+    return "" if usual else text.format(number(rule.beta1), number(rule.beta2))

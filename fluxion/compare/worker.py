@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 import types
@@ -46,9 +47,11 @@ def adapter(name: str) -> Any:
 
 def abilities(spec: dict[str, Any]) -> dict[str, Any]:
     """Which modes work on which workloads, and why the others do not."""
-    if absent := [name for name in spec["needs"] if importlib.util.find_spec(name) is None]:
-        return {"missing": f"no {', '.join(absent)}"}
     peer = adapter(spec["module"])
+    absent = [name for name in spec["needs"] if importlib.util.find_spec(name) is None]
+    absent += [name for name in getattr(peer, "PROGRAMS", ()) if shutil.which(name) is None]
+    if absent:
+        return {"missing": f"no {', '.join(absent)}"}
     modes: dict[str, list[str]] = {}
     reasons: dict[str, dict[str, str]] = {}
     for workload in map(parts.from_json, spec["workloads"]):

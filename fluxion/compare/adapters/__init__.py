@@ -8,6 +8,7 @@ between these files are therefore relative. It has, at module level:
     NAME = "torch"                       # what --with and --env call it
     TITLE = "PyTorch"
     NEEDS = ("torch",)                   # packages to import; without them it is skipped
+    PROGRAMS = ("julia",)                # only where it also needs programs on the path
     PIP = ("torch", "--index-url", ...)  # the arguments of pip install, CPU builds; () where pip cannot
     ENVIRONMENT = {}                     # variables of its process, such as KERAS_BACKEND
     MODES = {"eager": "default", "channels_last": "images with channels last in memory", ...}  # the default one first
@@ -30,4 +31,13 @@ between these files are therefore relative. It has, at module level:
 "start" is one step. Of a workload an adapter reads `network`, `shape`, `classes`, `batch`, `optimizer`, `loss`,
 `penalty`, `restart`, `kind`; what it cannot do of these, `supports` says. Where one file serves several frameworks
 (Keras on three backends), each has a file of its own that imports the shared one.
+
+A program is text, rendered from the description by templates in the adapter, and run by `programs.execute`: a class of
+torch cannot stand in a file that is imported without torch. The contract test has ruff read every program: no unknown
+name, no unused import, and formatted as Python is. The program is everything but four things, which are the glue of
+`Session`: the given weights instead of random ones, the layout of the arrays, the losses of single steps, waiting for
+what is computed asynchronously. What differs between frameworks and could not be had otherwise, the adapter's first
+lines say. Adam's epsilon stands outside of the bias correction in all of them: Keras, MXNet and scikit-learn have it
+inside, and the losses of `fashion_mlp` would be 4 % apart after 50 steps; their programs show the subclass that moves
+it.
 """

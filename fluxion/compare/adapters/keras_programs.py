@@ -131,7 +131,7 @@ def grouped(workload: w.Workload) -> list[list[str]]:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        betas = f", {rule.beta1}, {rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = programs.betas(rule, ", {}, {}")
         return f"Adam({programs.number(rule.rate)}{betas}, epsilon={programs.number(rule.epsilon)})"
     momentum = f", momentum={programs.number(rule.rho)}" if isinstance(rule, w.Momentum) else ""
     return f"keras.optimizers.SGD({programs.number(rule.rate)}{momentum})"
@@ -155,12 +155,12 @@ def program(workload: w.Workload, mode: str, backend: str) -> str:
     model = f"model = keras.Sequential(\n    [\n{programs.listed(lines, 8)}\n    ]\n)"
     if not workload.training:
         call = "def predict(x):\n    return model.predict_on_batch(x)"
-        more = ""
+        before = more = ""
         if mode == "call" and backend == "tensorflow":
-            more = "import tensorflow as tf\n"
+            more = "\nimport tensorflow as tf"
             call = "@tf.function\ndef predict(x):\n    return model(x, training=False)"
         elif mode == "call":
-            more = "import jax\n"
+            before = "import jax\n"
             call = """
 @jax.jit
 def forward(own, others, x):
@@ -173,7 +173,7 @@ own, others = ([v.value for v in variables] for variables in (model.trainable_va
 def predict(x):
     return forward(own, others, x)
 """
-        return headed(f"{more}import keras\nfrom keras import layers", *classes, model, call)
+        return headed(f"{before}import keras{more}\nfrom keras import layers", *classes, model, call)
     if isinstance(workload.optimizer, w.Adam):
         pieces = backend == "tensorflow" and programs.is_text(workload) and not mode.startswith("graph")
         classes.append(ADAM.replace("{dense}", DENSE if pieces else ""))

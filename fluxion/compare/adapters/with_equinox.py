@@ -138,6 +138,9 @@ def grouped(workload: w.Workload) -> list[list[str]]:
     return [layers(part, sequence=programs.is_text(workload)) for part in workload.network]
 
 
+STILL = "\n    model = eqx.nn.inference_mode(model)"
+
+
 def program(workload: w.Workload, mode: str) -> str:
     kinds = programs.kinds(workload)
     lines = [line for group in grouped(workload) for line in group]
@@ -162,14 +165,21 @@ model = eqx.nn.Sequential(
             "@eqx.filter_jit\ndef predict(model, x):\n    return jax.vmap(model)(x)",
         )
     random = w.Dropout in kinds
-    still = ""
     if random:
-        training = "batch, model, state, key"
-        call = "jax.vmap(lambda x, key: model(x, key=key))(x, jax.random.split(key, len(x)))"
-        carried = "    global key\n"
-        still = "\n    model = eqx.nn.inference_mode(model)"
+        training, carried, still = "batch, model, state, key", "    global key\n", STILL
+        outputs = "jax.vmap(lambda x, key: model(x, key=key))(x, keys)"
+        differentiated = f"""
+    keys = jax.random.split(key, len(x))
+
+    @eqx.filter_value_and_grad
+    def value_and_grad(model):
+        return loss({outputs}, y)
+
+    value, grads = value_and_grad(model)"""
     else:
-        training, call, carried = "batch, model, state", "jax.vmap(model)(x)", ""
+        training, carried, still = "batch, model, state", "", ""
+        differentiated = """
+    value, grads = eqx.filter_value_and_grad(lambda model: loss(jax.vmap(model)(x), y))(model)"""
     drawn = "\n        key, own = jax.random.split(key)" if random else ""
     return programs.joined(
         f"{start}import jax.numpy as jnp\nimport numpy as np\nimport optax",
@@ -183,8 +193,7 @@ state = optimizer.init(eqx.filter(model, eqx.is_inexact_array)){chr(10) + "key =
         f"""
 @eqx.filter_jit(donate="all-except-first")
 def step({training}):
-    x, y = batch
-    value, grads = eqx.filter_value_and_grad(lambda model: loss({call}, y))(model)
+    x, y = batch{differentiated}
     updates, state = optimizer.update(grads, state)
     return eqx.apply_updates(model, updates), state, value
 """,
@@ -208,7 +217,8 @@ def fit(model, state, x, y, epochs, size={workload.batch}):
 @eqx.filter_jit
 def score(model, x, y):
     outputs = jax.vmap(model)(x)
-    return jnp.stack([{programs.OPTAX_LOSS}, (outputs.argmax(-1) == y).mean()])
+    cross_entropy = {programs.OPTAX_LOSS}
+    return jnp.stack([cross_entropy, (outputs.argmax(-1) == y).mean()])
 """,
         f"""
 def evaluate(model, batches):{still}

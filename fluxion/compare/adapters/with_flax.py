@@ -179,7 +179,8 @@ def step(model, optimizer, x, y):
 @nnx.jit
 def score(model, x, y):
     outputs = model(x)
-    return jnp.stack([{programs.OPTAX_LOSS}, (outputs.argmax(-1) == y).mean()])
+    cross_entropy = {programs.OPTAX_LOSS}
+    return jnp.stack([cross_entropy, (outputs.argmax(-1) == y).mean()])
 """
         + ("\n" + own if own else ""),
         f"""

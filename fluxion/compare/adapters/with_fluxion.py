@@ -29,6 +29,8 @@ def supports(workload: w.Workload, mode: str) -> bool | str:
         return "another way is meant for that"
     if mode == "fit accuracy" and workload.name not in ("mlp-small", "tiny"):
         return "metrics are measured elsewhere"
+    if workload.penalty and mode != "train":
+        return "the loss of `fit` sees the outputs only, no weights"
     return True
 
 
@@ -87,7 +89,7 @@ def layer(part: w.Part) -> str:
     if isinstance(part, w.Block):
         return f"fx.TransformerBlock({part.features}, num_heads={part.heads}, causal={part.causal})"
     if isinstance(part, (w.LSTM, w.Embedding, w.Positions)):
-        name = {w.Positions: "LearnedPositions"}.get(type(part), type(part).__name__)
+        name = "LearnedPositions" if isinstance(part, w.Positions) else type(part).__name__
         first, second = programs.sizes(part)
         return f"fx.{name}({first}, {second})"
     return {
@@ -107,28 +109,26 @@ def activation(part: w.Dense | w.Conv) -> str:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        betas = (
-            f", betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)})"
-            if (rule.beta1, rule.beta2) != (0.9, 0.999)
-            else ""
-        )
-        return f"fx.Adam({programs.number(rule.rate)}{betas}{f', eps={programs.number(rule.epsilon)}' if rule.epsilon != 1e-8 else ''})"
+        betas = programs.betas(rule, ", betas=({}, {})")
+        epsilon = f", eps={programs.number(rule.epsilon)}" if rule.epsilon != 1e-8 else ""
+        return f"fx.Adam({programs.number(rule.rate)}{betas}{epsilon})"
     if isinstance(rule, w.Momentum):
         return f"fx.Momentum({programs.number(rule.rate)}, rho={programs.number(rule.rho)})"
     return f"fx.Descent({programs.number(rule.rate)})"
 
 
 def losses(workload: w.Workload, outputs: str) -> str:
+    """The body of the function `loss`."""
+    penalty = ""
     text = {
         "cross entropy": f"fx.logitcrossentropy({outputs}, y)",
         "cross entropy of softmax": f"fx.logitcrossentropy(fx.softmax({outputs}), y)",
         "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehot(y, {workload.classes}))",
     }[workload.loss]
     if workload.penalty:
-        text += (
-            f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)"
-        )
-    return text
+        penalty = "    squares = sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)\n"
+        text += f" + {programs.number(workload.penalty)} * squares"
+    return f"{penalty}    return {text}"
 
 
 def program(workload: w.Workload, mode: str) -> str:
@@ -149,8 +149,7 @@ def program(workload: w.Workload, mode: str) -> str:
         start += opt
     loader = f"fx.DataLoader((x, y), batch_size={workload.batch}, shuffle=True, partial=False)"
     metrics = ", metrics=[fx.accuracy]" if mode == "fit accuracy" else ""
-    plain = workload.loss == "cross entropy" and not workload.penalty
-    loss = f"def loss(model, x, y):\n    return {losses(workload, 'model(x)')}"
+    loss = f"def loss(model, x, y):\n{losses(workload, 'model(x)')}"
     if mode == "train":
         sections += [
             loss,
@@ -164,9 +163,9 @@ def fit(x, y, epochs):
         ]
     else:
         ours = "fx.logitcrossentropy"
-        if not plain:
+        if workload.loss != "cross entropy":
             ours = "loss"
-            sections.append(f"def loss(outputs, y):\n    return {losses(workload, 'outputs')}")
+            sections.append(f"def loss(outputs, y):\n{losses(workload, 'outputs')}")
         options = f"loss={ours}, optimizer=opt{metrics}, progress=False"
         sections += [
             f"def train(batches):\n    return fx.fit(model, batches, {options})",
@@ -244,5 +243,5 @@ class Session:
         return outputs if self.mode == "predict" else outputs.block_until_ready()
 
     def restart(self) -> None:
-        # `fit` and `train` find the optimizer's state in this object.
-        self.program.opt = self.fx.setup(self.program.opt.rule, self.model)
+        rule = eval(optimizer(self.workload.optimizer), {"fx": self.fx})
+        self.program.opt = self.fx.setup(rule, self.model)

@@ -187,25 +187,27 @@ def model(workload: w.Workload) -> str:
         lines.append(layer(i, part, f"keys[{dropouts}]"))
         dropouts += isinstance(part, w.Dropout)
     body = "\n".join(f"    {line}" for line in lines)
+    if not normed:
+        body = programs.returned(body)
     if normed:
         return f"def model(params, running, x):\n    new = [{{}}] * len(params)\n{body}\n    return x, new\n"
     if dropouts:
         keys = f"    keys = [None] * {dropouts} if key is None else jax.random.split(key, {dropouts})\n"
-        return f"def model(params, x, key=None):\n{keys}{body}\n    return x\n"
-    return f"def model(params, x):\n{body}\n    return x\n"
+        return f"def model(params, x, key=None):\n{keys}{body}\n"
+    return f"def model(params, x):\n{body}\n"
 
 
 def losses(workload: w.Workload, outputs: str) -> str:
+    """The body of the function `loss`."""
     text = f"cross_entropy({outputs}, y)"
     if workload.loss == "cross entropy of softmax":
         text = f"cross_entropy(jax.nn.softmax({outputs}), y)"
     elif workload.loss == "squared error of softmax":
         text = f"((jax.nn.softmax({outputs}) - jax.nn.one_hot(y, {workload.classes})) ** 2).mean()"
     if workload.penalty:
-        text += (
-            f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)"
-        )
-    return text
+        squares = "        squares = sum((p**2).sum() for p in jax.tree.leaves(params) if p.ndim > 1)\n"
+        return f"{squares}        return {text} + {programs.number(workload.penalty)} * squares"
+    return f"        return {text}"
 
 
 CROSS_ENTROPY = """
@@ -221,7 +223,7 @@ def start(params):
 
 def update(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        a, b = rule.beta1, rule.beta2
+        a, b, epsilon = rule.beta1, rule.beta2, programs.number(rule.epsilon)
         return f"""
 def update(params, grads, state):
     m, v, t = state
@@ -229,7 +231,7 @@ def update(params, grads, state):
     m = jax.tree.map(lambda m, g: {a} * m + {1 - a:.12g} * g, m, grads)
     v = jax.tree.map(lambda v, g: {b} * v + {1 - b:.12g} * g * g, v, grads)
     rate, root = {programs.number(rule.rate)} / (1 - {a}**t), jnp.sqrt(1 - {b}**t)
-    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + {programs.number(rule.epsilon)}), params, m, v), (m, v, t)
+    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + {epsilon}), params, m, v), (m, v, t)
 """
     if isinstance(rule, w.Momentum):
         return f"""
@@ -266,7 +268,7 @@ def step(params, running, state, x, y):
 @functools.partial(jax.jit, donate_argnums=(0, 1))
 def step(params, state, x, y):{drawn}
     def loss(params):
-        return {losses(workload, f"model(params, x{key})")}
+{losses(workload, f"model(params, x{key})")}
 
     value, grads = jax.value_and_grad(loss)(params)
     params, state = update(params, grads, state){counted}

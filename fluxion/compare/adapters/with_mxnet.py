@@ -64,7 +64,7 @@ class Adam(mx.optimizer.Adam):
 
 
 def layer(part: w.Part, sequence: bool) -> str:
-    active = f', activation="{part.activation}"' if getattr(part, "activation", "") else ""
+    active = f', activation="{programs.activation(part)}"' if programs.activation(part) else ""
     if isinstance(part, w.Dense):
         flatten = ", flatten=False" if sequence else ""
         return f"nn.Dense({part.outputs}{active}{flatten}, in_units={part.inputs})"
@@ -85,7 +85,7 @@ def layer(part: w.Part, sequence: bool) -> str:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        betas = f", beta1={rule.beta1}, beta2={rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = programs.betas(rule, ", beta1={}, beta2={}")
         return f"Adam(learning_rate={programs.number(rule.rate)}{betas}, epsilon={programs.number(rule.epsilon)})"
     momentum = f', "momentum": {programs.number(rule.rho)}' if isinstance(rule, w.Momentum) else ""
     return f'"sgd", {{"learning_rate": {programs.number(rule.rate)}{momentum}}}'
@@ -111,10 +111,11 @@ net.initialize(mx.init.Xavier()){hybridize}
         return programs.joined(start, *classes, built, "def predict(x):\n    return net(x)")
     if isinstance(workload.optimizer, w.Adam):
         classes.append(ADAM)
+    squares = f"(mx.nd.softmax(net(x)) - mx.nd.one_hot(y, {workload.classes})) ** 2"
     loss = {
         "cross entropy": "cross_entropy(net(x), y)",
         "cross entropy of softmax": "cross_entropy(mx.nd.softmax(net(x)), y)",
-        "squared error of softmax": f"((mx.nd.softmax(net(x)) - mx.nd.one_hot(y, {workload.classes})) ** 2).mean(axis=1)",
+        "squared error of softmax": f"({squares}).mean(axis=1)",
     }[workload.loss]
     return programs.joined(
         f"import mxnet as mx\nfrom mxnet import autograd, gluon\nfrom mxnet.gluon import nn{recurrent}",

@@ -60,7 +60,7 @@ def relu(x):
     return pt.switch(x > 0, x, 0)
 """,
     w.Conv: """
-def conv(x, weight, bias):
+def conv(x, weight, bias=0.0):
     n, height, width, _ = x.type.shape
     kernel, _, inputs, outputs = weight.type.shape
     rows, columns = height - kernel + 1, width - kernel + 1
@@ -104,7 +104,7 @@ def network(workload: w.Workload) -> tuple[list[str], list[str], list[str]]:
     for i, part in enumerate(workload.network):
         own = [f"{name[0]}{i}" for name in part.shapes()]
         names += own
-        for name, shape in part.shapes().items():
+        for shape in part.shapes().values():
             first = "glorot" if len(shape) > 1 else "zeros"
             if isinstance(part, w.Embedding):
                 first = "normal"
@@ -167,7 +167,7 @@ def losses(workload: w.Workload) -> str:
         "squared error of softmax": "((pt.special.softmax(outputs, axis=-1) - one_hot(y)) ** 2).mean()",
     }[workload.loss]
     if workload.penalty:
-        text += f" + {programs.number(workload.penalty)} * sum((p**2).sum() for p in params if p.ndim > 1)"
+        text += f"\n    loss += {programs.number(workload.penalty)} * sum((p**2).sum() for p in params if p.ndim > 1)"
     return text
 
 
@@ -202,7 +202,7 @@ def zeros(*shape):
         normal if w.Embedding in kinds else "",
         listed,
         *functions,
-        f"def network(x):\n    {width} = params\n{body}\n    return x",
+        f"def network(x):\n    {width} = params\n{programs.returned(body)}",
     )
     inputs = f'x = pt.tensor("x", shape=({shape}), dtype="{integers}")'
     predict = f"""
@@ -244,7 +244,7 @@ def score(n):
     right = pt.eq(outputs.argmax(axis=-1), y).mean(dtype="float32")
     return pytensor.function([x, y], [cross_entropy(outputs, y), right])
 """,
-        f"""
+        """
 def train(batches):
     return [step(len(x))(x, y) for x, y in batches]
 """,

@@ -67,7 +67,7 @@ def program(workload: w.Workload, mode: str) -> str:
     if isinstance(rule, w.Adam):
         imports += "\nfrom sklearn.neural_network._stochastic_optimizers import AdamOptimizer"
         sections.append(ADAM.replace("{epsilon}", programs.number(rule.epsilon)))
-        betas = f", {rule.beta1}, {rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = programs.betas(rule, ", {}, {}")
         rate = programs.number(rule.rate)
         own = f"\nmodel._optimizer = Adam(model.coefs_ + model.intercepts_, {rate}{betas})"
     else:

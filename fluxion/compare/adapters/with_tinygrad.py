@@ -5,7 +5,6 @@ An LSTM's loop over the steps of a sequence is unrolled, as tinygrad has no loop
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from .. import programs
 NAME = "tinygrad"
 TITLE = "tinygrad"
 NEEDS = ("tinygrad",)
+PROGRAMS = ("clang",)
 PIP = ("tinygrad", "numpy")
 ENVIRONMENT = {"DEV": "CPU"}
 MODES = {"jit": "TinyJit", "beam": "TinyJit, with kernels chosen by measurement (BEAM=2)"}
@@ -28,8 +28,6 @@ def supports(workload: w.Workload, mode: str) -> bool | str:
         return f"no {', '.join(unknown)} in this adapter"
     if w.LSTM in kinds:
         return "it unrolls the steps of an LSTM into thousands of kernels, compiled for many minutes"
-    if shutil.which("clang") is None:
-        return "on a CPU tinygrad needs clang"
     if mode == "beam" and workload.kind != "compare":
         return "its search takes minutes"
     return not workload.penalty or "a penalty is not written here"
@@ -91,7 +89,7 @@ class Model:
     rule = workload.optimizer
     rate = programs.number(rule.rate)
     if isinstance(rule, w.Adam):
-        betas = f", b1={rule.beta1}, b2={rule.beta2}" if (rule.beta1, rule.beta2) != (0.9, 0.999) else ""
+        betas = programs.betas(rule, ", b1={}, b2={}")
         optimizer = f"nn.optim.Adam(nn.state.get_parameters(model), lr={rate}{betas}, eps={rule.epsilon:g})"
     else:
         momentum = f", momentum={programs.number(rule.rho)}" if isinstance(rule, w.Momentum) else ""

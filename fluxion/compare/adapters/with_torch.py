@@ -31,8 +31,8 @@ def supports(workload: w.Workload, mode: str) -> bool | str:
         return workload.has_convolution or "it has no images"
     if mode == "compile" and workload.kind == "start":
         return "its first step is for long training"
-    if mode == "compile" and shutil.which("g++") is None:
-        return "torch.compile needs g++"
+    if mode == "compile" and not (shutil.which("g++") or shutil.which("clang++")):
+        return "torch.compile needs a C++ compiler"
     return True
 
 
@@ -155,11 +155,7 @@ def activation(part: w.Dense | w.Conv) -> list[str]:
 
 def optimizer(rule: w.Optimizer) -> str:
     if isinstance(rule, w.Adam):
-        options = (
-            f"betas=({programs.number(rule.beta1)}, {programs.number(rule.beta2)}), "
-            if (rule.beta1, rule.beta2) != (0.9, 0.999)
-            else ""
-        )
+        options = programs.betas(rule, "betas=({}, {}), ")
         options += f"eps={programs.number(rule.epsilon)}, " if rule.epsilon != 1e-8 else ""
         return f"torch.optim.Adam(model.parameters(), lr={programs.number(rule.rate)}, {options}fused=True)"
     momentum = f"momentum={programs.number(rule.rho)}, " if isinstance(rule, w.Momentum) else ""
@@ -175,9 +171,8 @@ def losses(workload: w.Workload) -> tuple[str, str]:
     elif workload.loss == "squared error of softmax":
         text = f"F.mse_loss(model(x).softmax(-1), F.one_hot(y, {workload.classes}).float())"
     if workload.penalty:
-        text += (
-            f" + {programs.number(workload.penalty)} * sum(p.square().sum() for p in model.parameters() if p.ndim > 1)"
-        )
+        squares = "sum(p.square().sum() for p in model.parameters() if p.ndim > 1)"
+        text += f"\n        loss += {programs.number(workload.penalty)} * {squares}"
     return text, f'F.cross_entropy(outputs{flat[0]}, y{flat[1]}, reduction="sum")'
 
 
