@@ -164,13 +164,13 @@ def show_list(pythons: dict[str, str], stream: Any) -> None:
     from fluxion.compare.examples import SETS
     from fluxion.data.catalogue import places
 
-    entries = []
+    entries: list[dict[str, Any]] = []
     for name in workloads.names():
         found = workloads.find(name)
         data = "real" if places(SETS[found.data][0]) else "synthetic"
         variants = [variant.name for variant in found.variants]
         entries.append({"name": name, "network": found.fair.title, "data": data, "published": variants})
-    frameworks = []
+    frameworks: list[dict[str, Any]] = []
     for name, adapter in environments.adapters().items():
         peer = environments.peer(name, pythons)
         here = environments.has(adapter.NEEDS) or peer.python in (
