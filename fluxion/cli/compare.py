@@ -147,13 +147,9 @@ def tell(document: dict[str, Any]) -> None:
                 say(f"{title}:")
                 table(header, rows, texts=("framework", "verdict", "post's", "run by"))
                 say()
-        if document["protocol"] == "fair":
-            for line in export.conclusions(document, name):
-                say(line)
-        else:
-            for label, run in document["runs"].items():
-                if label.partition("/")[0] == name:
-                    say(f"{label.partition('/')[2]}: {run['faults']}")
+        for line in export.conclusions(document, name):
+            say(line)
+        say()
     absent = {name: facts for name, facts in document["frameworks"].items() if "missing" in facts}
     for name, facts in absent.items():
         say(f"{name}: not run here ({facts['missing']}): {facts['remedy']}")

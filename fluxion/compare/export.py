@@ -134,7 +134,11 @@ def published(document: dict[str, Any], name: str) -> tuple[list[str], list[list
 
 
 def conclusions(document: dict[str, Any], name: str) -> list[str]:
-    """What the tables of a fair comparison say, in sentences."""
+    """What the tables say, in sentences; as published, how each post's settings differ."""
+    failed = [f"{label(e)}: {e['errors'][0]}" for e in of(document, name) if e["errors"]]
+    if document["protocol"] == "as-published":
+        runs = {run.partition("/")[2]: facts for run, facts in document["runs"].items() if run.startswith(f"{name}/")}
+        return [*(f"{variant}: {facts['faults']}" for variant, facts in runs.items()), *failed]
     entries = [e for e in of(document, name) if e["times"].get("step")]
     best = baseline(document["summary"], name)
     lines = []
@@ -156,8 +160,7 @@ def conclusions(document: dict[str, Any], name: str) -> list[str]:
         lines.append(f"Ratio: the median step over that of {best['framework']} {best['mode']}, Fluxion's best.")
     wrong = [e for e in entries if e["verdict"] not in (SAME, "")]
     lines += [f"{e['framework']} {e['mode']}: {e['verdict']}, no ratio given: {e['why']}." for e in wrong]
-    lines += [f"{e['framework']} {e['mode']}: {e['errors'][0]}" for e in of(document, name) if e["errors"]]
-    return lines
+    return [*lines, *failed]
 
 
 def of(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
