@@ -142,23 +142,22 @@ def tell(document: dict[str, Any]) -> None:
             say(line)
         say()
         if document["protocol"] == "fair":
-            tables = [("Steady state: steps on batches that lie ready", export.speed(document, name)),
-                      ("Everything else: medians", export.costs(document, name)),
-                      ("Accuracy on the test set", export.accuracies(document, name))]  # fmt: skip
+            tables = [
+                ("Steady state: steps on batches that lie ready", export.speed(document, name)),
+                ("Until the first step", export.start(document, name)),
+                ("Around the steps", export.rest(document, name)),
+                ("Accuracy on the test set", export.accuracies(document, name)),
+            ]
         else:
             tables = [("As published", export.published(document, name))]
         for title, (header, rows) in tables:
             if rows:
                 say(f"{title}:")
-                table(header, rows, texts=("framework", "mode", "verdict", "post's", "run by"))
+                table(header, rows, texts=("framework", "verdict", "post's", "run by"))
                 say()
-        if document["protocol"] == "fair":
-            for line in export.conclusions(document, name):
-                say(line)
-        else:
-            for label, run in document["runs"].items():
-                if label.partition("/")[0] == name:
-                    say(f"{label.partition('/')[2]}: {run['faults']}")
+        for line in export.conclusions(document, name):
+            say(line)
+        say()
     absent = {name: facts for name, facts in document["frameworks"].items() if "missing" in facts}
     for name, facts in absent.items():
         say(f"{name}: not run here ({facts['missing']}): {facts['remedy']}")
@@ -169,13 +168,13 @@ def show_list(pythons: dict[str, str], stream: Any) -> None:
     from fluxion.compare.examples import SETS
     from fluxion.data.catalogue import places
 
-    entries = []
+    entries: list[dict[str, Any]] = []
     for name in workloads.names():
         found = workloads.find(name)
         data = "real" if places(SETS[found.data][0]) else "synthetic"
         variants = [variant.name for variant in found.variants]
         entries.append({"name": name, "network": found.fair.title, "data": data, "published": variants})
-    frameworks = []
+    frameworks: list[dict[str, Any]] = []
     for name, adapter in environments.adapters().items():
         peer = environments.peer(name, pythons)
         here = environments.has(adapter.NEEDS) or peer.python in (

@@ -51,9 +51,15 @@ def heading(document: dict[str, Any], name: str) -> list[str]:
         )
     if told["about"] and document["protocol"] == "fair":
         lines.append(told["about"])
-    many = "threads" if settings["threads"] > 1 else "thread"
-    lines.append(f"{machine['processor']}, {machine['cores']} cores, {settings['threads']} {many} for each framework; "
+    cores = "threads" if settings["threads"] > 1 else "thread"
+    lines.append(f"{machine['processor']}, {machine['cores']} cores, {settings['threads']} {cores} for each framework; "
                  f"{machine['system']}.")  # fmt: skip
+    if document["protocol"] == "fair" and not settings["quick"]:
+        many = "processes" if settings["runs"] > 1 else "process"
+        lines.append(
+            f"Times are of {settings['runs']} fresh {many} for each way, the ways in random order: a step as least, "
+            "quartiles and median over them, the rest as medians."
+        )
     if settings["quick"]:
         lines.append("QUICK: one sample of everything on a little data, to see that all works. No time here counts.")
     return lines
@@ -65,26 +71,36 @@ def speed(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str
     for entry in of(document, name):
         step = entry["times"].get("step")
         if entry["verdict"] == FAILED or step is None:
-            rows.append([*label(entry), "", "", "", "", entry["verdict"] or "not timed"])
+            rows.append([label(entry), "", "", "", "", "", entry["verdict"] or "not timed"])
             continue
         ratio = "none" if entry["ratio"] is None else three(entry["ratio"])
-        middle = f"{duration(step['q1'])} to {duration(step['q3'])}"
-        rows.append([*label(entry), duration(step["median"]), duration(step["min"]), middle, ratio, entry["verdict"]])
-    return ["framework", "mode", "a step", "least", "middle half", "ratio", "verdict"], rows
+        cells = [duration(step[at]) for at in ("median", "min", "q1", "q3")]
+        rows.append([label(entry), *cells, ratio, entry["verdict"]])
+    return ["framework", "a step", "least", "1st q.", "3rd q.", "ratio", "verdict"], rows
 
 
-def costs(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str]]]:
-    """The other columns: medians."""
+START = {"import": "import", "data": "data", "build": "build", "first": "1st step"}
+REST = {"batches": "batch", "epoch": "epoch", "evaluation": "eval"}
+
+
+def start(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str]]]:
+    """Medians of what comes before the second step."""
+    return _medians(document, name, START)
+
+
+def rest(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str]]]:
+    """Medians of what comes around the steps, and of memory."""
+    return _medians(document, name, REST)
+
+
+def _medians(document: dict[str, Any], name: str, columns: dict[str, str]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for entry in of(document, name):
         if entry["times"]:
-            cells = [duration(t["median"]) if (t := entry["times"].get(column)) else "" for column in OTHERS]
-            rows.append([*label(entry), *cells, f"{entry['memory']['median'] / 1e6:.0f} MB"])
-    return ["framework", "mode", *OTHERS.values(), "memory"], rows
-
-
-OTHERS = {"import": "import", "data": "data", "build": "build", "first": "1st step", "batches": "batch",
-          "epoch": "epoch", "evaluation": "eval"}  # fmt: skip
+            cells = [duration(t["median"]) if (t := entry["times"].get(column)) else "" for column in columns]
+            memory = [f"{entry['memory']['median'] / 1e6:.0f} MB"] if columns is REST else []
+            rows.append([label(entry), *cells, *memory])
+    return ["framework", *columns.values(), *(["memory"] if columns is REST else [])], rows
 
 
 def accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str]]]:
@@ -95,8 +111,8 @@ def accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[lis
             inside = {True: "inside", False: "OUTSIDE", None: ""}[found["in band"]]
             values = [f"{found[at]:.4f}" for at in ("min", "median", "max")]
             loss, seconds = found["train loss"]["median"], duration(found["seconds"]["median"])
-            rows.append([*label(entry), str(found["n"]), *values, f"{loss:.4f}", seconds, inside])
-    return ["framework", "mode", "seeds", "least", "median", "most", "train loss", "epoch", "band"], rows
+            rows.append([label(entry), str(found["n"]), *values, f"{loss:.4f}", seconds, inside])
+    return ["framework", "seeds", "least", "median", "most", "train loss", "epoch", "band"], rows
 
 
 def published(document: dict[str, Any], name: str) -> tuple[list[str], list[list[str]]]:
@@ -118,7 +134,11 @@ def published(document: dict[str, Any], name: str) -> tuple[list[str], list[list
 
 
 def conclusions(document: dict[str, Any], name: str) -> list[str]:
-    """What the tables of a fair comparison say, in sentences."""
+    """What the tables say, in sentences; as published, how each post's settings differ."""
+    failed = [f"{label(e)}: {e['errors'][0]}" for e in of(document, name) if e["errors"]]
+    if document["protocol"] == "as-published":
+        runs = {run.partition("/")[2]: facts for run, facts in document["runs"].items() if run.startswith(f"{name}/")}
+        return [*(f"{variant}: {facts['faults']}" for variant, facts in runs.items()), *failed]
     entries = [e for e in of(document, name) if e["times"].get("step")]
     best = baseline(document["summary"], name)
     lines = []
@@ -140,8 +160,7 @@ def conclusions(document: dict[str, Any], name: str) -> list[str]:
         lines.append(f"Ratio: the median step over that of {best['framework']} {best['mode']}, Fluxion's best.")
     wrong = [e for e in entries if e["verdict"] not in (SAME, "")]
     lines += [f"{e['framework']} {e['mode']}: {e['verdict']}, no ratio given: {e['why']}." for e in wrong]
-    lines += [f"{e['framework']} {e['mode']}: {e['errors'][0]}" for e in of(document, name) if e["errors"]]
-    return lines
+    return [*lines, *failed]
 
 
 def of(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -149,5 +168,5 @@ def of(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [entry for entry in document["summary"] if entry["workload"] == name]
 
 
-def label(entry: dict[str, Any]) -> list[str]:
-    return [entry["framework"], entry["mode"]]
+def label(entry: dict[str, Any]) -> str:
+    return f"{entry['framework']} {entry['mode']}"

@@ -134,8 +134,11 @@ class Comparing:
         return found
 
     def _adapted(self, workload: parts.Workload) -> parts.Workload:
-        epochs = 2 if self.settings.quick else self.settings.epochs or workload.epochs
-        return dataclasses.replace(workload, epochs=min(epochs, workload.epochs) if self.settings.quick else epochs)
+        """With the number of epochs that the user asked for; a quick one has two at most, and ten losses."""
+        epochs = self.settings.epochs or workload.epochs
+        if self.settings.quick:
+            return dataclasses.replace(workload, epochs=min(epochs, 2), checked=min(workload.checked, 10))
+        return dataclasses.replace(workload, epochs=epochs)
 
     def _prepare(self, comparison: workloads.Comparison, folder: Path) -> None:
         name = comparison.name

@@ -24,7 +24,9 @@ def summarize(document: dict[str, Any]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for m in document["measurements"]:
         groups.setdefault((m["workload"], m["variant"], m["framework"], m["mode"]), []).append(m)
-    order = [(name, mode) for name, facts in document["frameworks"].items() for mode in facts["modes"]]
+    order: list[tuple[str, ...]] = [
+        (name, mode) for name, facts in document["frameworks"].items() for mode in facts["modes"]
+    ]
     keys = sorted(groups, key=lambda key: (key[:2], order.index(key[2:]) if key[2:] in order else len(order)))
     entries = [_entry(document, key, groups[key]) for key in keys]
     for entry in entries:

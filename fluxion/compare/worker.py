@@ -9,6 +9,7 @@ from this folder under a name of their own, and import each other relatively (`f
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -120,9 +121,9 @@ def _inference(clock: Clock, session: Any, workload: parts.Workload, x: np.ndarr
     compared: list[float] = []
     for size in BATCHES:
         inputs = session.inputs(x[:size])
-        outputs = clock(f"first {size}", lambda inputs=inputs: session.forward(inputs))
+        outputs = clock(f"first {size}", functools.partial(session.forward, inputs))
         compared += np.asarray(outputs).ravel()[:COMPARED].tolist()
-        clock("again", lambda inputs=inputs: session.forward(inputs))
+        clock("again", functools.partial(session.forward, inputs))
         calls = max(1, min(50, int(0.01 / clock.times.pop("again")[0])))  # so many that the clock costs nothing
 
         def block(inputs: Any = inputs, calls: int = calls) -> None:

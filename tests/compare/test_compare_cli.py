@@ -49,7 +49,7 @@ def test_what_was_run_is_in_the_file(ended):
     assert set(e["times"]) == {"import", "data", "build", "first", "step", "batches", "epoch", "evaluation"}
     assert all(values["median"] > 0 for values in e["times"].values())
     (timed,) = [m for m in document["measurements"] if m["part"] == "timing" and "error" not in m]
-    assert len(timed["losses"]) == 50
+    assert len(timed["losses"]) == 10  # 50 if not quick
     assert timed["threads"] == 1
     curves = [m["curves"][0] for m in document["measurements"] if m["part"] == "accuracy" and "error" not in m]
     assert all(len(curve["test accuracy"]) == 2 for curve in curves)

@@ -203,6 +203,12 @@ def test_as_published(tmp_path, world):
     assert document["runs"]["iris/Flux.jl"]["batches"] == "drawn once"
     assert entry(document, "fluxion")["variant"] == "Flux.jl"
     assert export.published(document, "iris")[1][0][:3] == ["Flux.jl", "fluxion", "0.9500"]
+    world.bad["fluxion"] = lambda answer: {"error": "it broke"}
+    again, _ = compared(tmp_path, protocol="as-published", threads=2)
+    again.run()
+    told = export.conclusions(again.report(), "iris")
+    assert any("Adam forgets its state" in line for line in told)
+    assert told[-1] == "fluxion train: it broke"
 
 
 def test_wrong_words():
