@@ -109,9 +109,9 @@ def accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[lis
     for entry in of(document, name):
         if found := entry["accuracy"]:
             inside = {True: "inside", False: "OUTSIDE", None: ""}[found["in band"]]
-            values = [f"{found[at]:.4f}" for at in ("min", "median", "max")]
-            loss, seconds = found["train loss"]["median"], duration(found["seconds"]["median"])
-            rows.append([label(entry), str(found["n"]), *values, f"{loss:.4f}", seconds, inside])
+            values = [number(found[at]) for at in ("min", "median", "max")]
+            loss, seconds = number(found["train loss"]["median"]), duration(found["seconds"]["median"])
+            rows.append([label(entry), str(found["n"]), *values, loss, seconds, inside])
     return ["framework", "seeds", "least", "median", "most", "train loss", "epoch", "band"], rows
 
 
@@ -125,8 +125,8 @@ def published(document: dict[str, Any], name: str) -> tuple[list[str], list[list
             seconds = told.get("seconds per epoch")
             rows.append([
                 entry["variant"], entry["framework"],
-                f"{found['median']:.4f}", f"{told['test accuracy']:.4f}" if "test accuracy" in told else "",
-                f"{found['train loss']['median']:.4g}", f"{curve[-1]:.4g}" if curve else "",
+                number(found["median"]), f"{told['test accuracy']:.4f}" if "test accuracy" in told else "",
+                number(found["train loss"]["median"], ".4g"), f"{curve[-1]:.4g}" if curve else "",
                 duration(found["seconds"]["median"]), duration(seconds) if seconds else "",
             ])  # fmt: skip
     head = ["post's", "run by", "accuracy", "published", "train loss", "published", "epoch", "published"]
@@ -161,6 +161,11 @@ def conclusions(document: dict[str, Any], name: str) -> list[str]:
     wrong = [e for e in entries if e["verdict"] not in (SAME, "")]
     lines += [f"{e['framework']} {e['mode']}: {e['verdict']}, no ratio given: {e['why']}." for e in wrong]
     return [*lines, *failed]
+
+
+def number(value: float | None, digits: str = ".4f") -> str:
+    """A number that may be none, as that of a training that diverged is."""
+    return "not a number" if value is None else format(value, digits)
 
 
 def of(document: dict[str, Any], name: str) -> list[dict[str, Any]]:

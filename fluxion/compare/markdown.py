@@ -9,8 +9,8 @@ from typing import Any
 from fluxion.compare.environments import OWN
 from fluxion.compare.export import of
 from fluxion.compare.pictures import named
-from fluxion.compare.report import rivals, times
-from fluxion.compare.summary import FAILED, OTHER, SAME, baseline, duration
+from fluxion.compare.report import rivals
+from fluxion.compare.summary import FAILED, OTHER, SAME, baseline, duration, three
 from fluxion.errors import FileFormatError
 from fluxion.files import atomic_write
 
@@ -80,13 +80,13 @@ def _cell(document: dict[str, Any], name: str, framework: str) -> str:
     if entry["ratio"] is None:
         return step
     fastest = not any(e["ratio"] is not None and e["ratio"] < entry["ratio"] for e in of(document, name))
-    text = f"{step} ({times(entry['ratio'])})"
+    text = f"{step} ({three(entry['ratio'])})"
     return f"**{text}**" if fastest else text
 
 
 def _sentences(places: dict[str, dict[str, Any]]) -> list[str]:
     slower = [
-        f"{escaped(named(entry))} on {escaped(name)} ({times(1 / entry['ratio'])} times as long)"
+        f"{escaped(named(entry))} on {escaped(name)} ({three(1 / entry['ratio'])} times as long)"
         for name, document in places.items()
         for entry in rivals(document, name)[0]
     ]

@@ -5,6 +5,7 @@ The figures are so narrow that they can be read on a telephone. What is drawn is
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 WIDTH = 4.1  # inches
 GRAY = "#6B7280"  # of what is neither Fluxion nor wrong
-COLORS = {INK: "ink", "#000000": "ink", PALE: "pale", "#8C8C8C": "gray", GRAY: "gray", BLUE: "blue", ORANGE: "orange", GREEN: "green",
-          PURPLE: "purple", SKY: "sky", VERMILION: "red"}  # fmt: skip
+COLORS = {INK: "ink", "#000000": "ink", PALE: "pale", "#8C8C8C": "gray", GRAY: "gray", BLUE: "blue", ORANGE: "orange",
+          GREEN: "green", PURPLE: "purple", SKY: "sky", VERMILION: "red"}  # fmt: skip
 LINES = [
     (color, dash) for dash in ("-", (0, (5, 1.5)), (0, (1.5, 1.2))) for color in (GREEN, ORANGE, PURPLE, SKY, GRAY)
 ]
@@ -364,7 +365,7 @@ def _published_pictures(
         alt = f"{title} by {entry['framework']}, and as published: {told[-1]:g} in the end"
         found.append(
             Picture(f"{workload}-published-{number}", title, "Solid: measured here. Dashed: as published.", alt,
-                    lambda e=entry, c=curves, t=told: _published_figure(e, c, t))
+                    functools.partial(_published_figure, entry, curves, told))
         )  # fmt: skip
     return found
 

@@ -16,15 +16,16 @@ import numpy as np
 
 from fluxion.compare import pictures
 from fluxion.compare.environments import OWN
-from fluxion.compare.export import OTHERS, of, published
+from fluxion.compare.export import REST, START, number, of, published
 from fluxion.compare.pictures import Picture, curves_of, named, time_to
-from fluxion.compare.summary import FAILED, OTHER, SAME, STRICT, baseline, duration
+from fluxion.compare.summary import FAILED, OTHER, SAME, STRICT, baseline, duration, three
 from fluxion.errors import FileFormatError
 from fluxion.files import atomic_write
 
 REPORT, PICTURES = "report.html", "pictures"
 NEEDED = ("protocol", "date", "fluxion", "machine", "settings", "workloads", "runs", "frameworks", "programs",
           "measurements", "summary")  # fmt: skip
+COSTS = START | REST
 STYLE = Path(__file__).with_name("report.css")
 
 
@@ -153,7 +154,7 @@ def _slower(document: dict[str, Any]) -> list[Markup]:
     if document["protocol"] != "fair":
         return []
     found = [
-        f"{named(entry)} on {name} ({times(1 / entry['ratio'])} times as long)"
+        f"{named(entry)} on {name} ({three(1 / entry['ratio'])} times as long)"
         for name in document["workloads"]
         for entry in rivals(document, name)[0]
     ]
@@ -199,7 +200,7 @@ def _outcome(document: dict[str, Any], name: str) -> tuple[str, str, list[Any]]:
         return f"{name}: no ratio to Fluxion", "unknown", [line]
     faster, slower = rivals(document, name)
     lines: list[Any] = [
-        f"Slower than {named(entry)}: a step of {named(best)} takes {times(1 / entry['ratio'])} times as long "
+        f"Slower than {named(entry)}: a step of {named(best)} takes {three(1 / entry['ratio'])} times as long "
         f"({duration(best['times']['step']['median'])} and {duration(entry['times']['step']['median'])})"
         f"{_overlap(best, entry)}."
         for entry in faster
@@ -208,7 +209,7 @@ def _outcome(document: dict[str, Any], name: str) -> tuple[str, str, list[Any]]:
         near = slower[0]
         nearest = f"the nearest, {named(near)}," if len(slower) > 1 else named(near)
         lines.append(
-            f"Faster than {len(slower)}: a step of {nearest} takes {times(near['ratio'])} times as long as one of "
+            f"Faster than {len(slower)}: a step of {nearest} takes {three(near['ratio'])} times as long as one of "
             f"{named(best)}{_overlap(best, near)}."
         )
     count = len(faster) + len(slower)
@@ -234,16 +235,6 @@ def rivals(document: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], l
         if not entry["framework"].startswith(OWN):
             best.setdefault(entry["framework"], entry)
     return [e for e in best.values() if e["ratio"] < 1], [e for e in best.values() if e["ratio"] >= 1]
-
-
-def times(ratio: float) -> str:
-    """A ratio in three digits.
-
-    >>> from fluxion.compare.report import times
-    >>> times(1.0567), times(250.3)
-    ('1.06', '250')
-    """
-    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.1f}" if ratio < 99.95 else f"{ratio:.0f}"
 
 
 def _overlap(a: dict[str, Any], b: dict[str, Any]) -> str:
@@ -294,8 +285,8 @@ def _measured_fair(document: dict[str, Any]) -> list[Markup]:
     ]
     steps = max((len(r["reference"]["losses"]) for r in document["runs"].values() if r.get("reference")), default=0)
     about = [
-        f"{_count(settings['runs'], 'process', 'processes')} for the times of each mode, {threads} each, the frameworks "
-        "in a new random order in every round. Given are the median, the smallest and the middle half (from the first "
+        f"{_count(settings['runs'], 'process', 'processes')} for the times of each mode, {threads} each, all "
+        "modes in a new random order in every round. Given are the median, the smallest and the middle half (from the first "
         "to the third quartile) over the processes, of which each gives the median of what it timed.",
         f"Same work means that the losses of the first {steps} steps are those of a reference, within what rounding "
         f"explains: within a narrow bound for the first {STRICT}, a wider one later. Where they are not, no ratio is "
@@ -371,7 +362,7 @@ def _speed(document: dict[str, Any], name: str) -> tuple[list[str], list[list[An
         if step is None:
             rows.append([named(entry), "", "", "", "", "", verdict])
             continue
-        ratio = "none" if entry["ratio"] is None else times(entry["ratio"])
+        ratio = "none" if entry["ratio"] is None else three(entry["ratio"])
         half = f"{duration(step['q1'])} to {duration(step['q3'])}"
         rows.append(
             [named(entry), duration(step["median"]), duration(step["min"]), half, str(step["n"]), ratio, verdict]
@@ -383,10 +374,10 @@ def _costs(document: dict[str, Any], name: str) -> tuple[list[str], list[list[An
     rows = []
     for entry in of(document, name):
         if entry["times"]:
-            cells = [duration(t["median"]) if (t := entry["times"].get(column)) else "" for column in OTHERS]
+            cells = [duration(t["median"]) if (t := entry["times"].get(column)) else "" for column in COSTS]
             memory = pictures.megabytes(entry["memory"]["median"]) if entry["memory"] else ""
             rows.append([named(entry), *cells, memory])
-    return ["mode", *OTHERS.values(), "memory"], rows
+    return ["mode", *COSTS.values(), "memory"], rows
 
 
 def _accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[list[Any]]]:
@@ -398,17 +389,13 @@ def _accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[li
         if not curves or not found:
             continue
         inside = {True: "inside", False: tag("strong", "OUTSIDE"), None: ""}[found["in band"]]
-        values = [_share(found[at]) for at in ("min", "median", "max")]
+        values = [number(found[at]) for at in ("min", "median", "max")]
         seconds = [] if level is None else time_to(curves, level)
         reached = duration(float(np.median(seconds))) if seconds else "never"
         total = duration(float(np.median(curves["seconds"].sum(1))))
         rows.append([named(entry), str(found["n"]), *values, inside, reached, total])
     to = "" if level is None else f"time to {100 * level:.1f} %"
     return ["mode", "seeds", "least", "median", "most", "expected band", to, "whole training"], rows
-
-
-def _share(value: float | None) -> str:
-    return "not a number" if value is None else f"{value:.4f}"
 
 
 def _failures(entries: list[dict[str, Any]]) -> list[Markup]:

@@ -107,7 +107,7 @@ def _accuracy(
 ) -> dict[str, Any] | None:
     if not trained:
         return None
-    values = [curve["test accuracy"][-1] for curve in trained]
+    values = np.array([curve["test accuracy"][-1] for curve in trained], float).tolist()  # None is NaN
     whole = document["runs"].get(label, {}).get("data") == "real" and document["settings"]["epochs"] is None
     judged = band is not None and whole and not document["settings"]["quick"] and document["protocol"] == "fair"
     seconds = [second for curve in trained for second in curve["seconds"][1:] or curve["seconds"]]
@@ -126,7 +126,8 @@ def spread(values: list[float]) -> dict[str, float]:
     >>> spread([3.0, 1.0, 2.0])
     {'min': 1.0, 'q1': 1.5, 'median': 2.0, 'q3': 2.5, 'max': 3.0, 'n': 3}
     """
-    numbers = dict(zip(("min", "q1", "median", "q3", "max"), np.quantile(values, [0, 0.25, 0.5, 0.75, 1]), strict=True))
+    known = np.array(values, float)  # what was NaN is None in a file
+    numbers = dict(zip(("min", "q1", "median", "q3", "max"), np.quantile(known, [0, 0.25, 0.5, 0.75, 1]), strict=True))
     return {**{name: float(value) for name, value in numbers.items()}, "n": len(values)}
 
 

@@ -206,7 +206,7 @@ def test_as_published_stands_beside_what_was_published():
     assert "Softmax twice." in text and "0.9199" in text
     (picture,) = pictures.pictures(document, "mnist-fcn")
     assert picture.name == "mnist-fcn-published-0"
-    assert [t.get_text() for t in picture.draw().axes[0].texts] == ["published", "torch"]
+    assert [t.get_text() for t in picture.draw().axes[0].texts] == ["torch", "published"]
 
 
 def test_labels_are_moved_apart_as_little_as_it_takes():
