@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 4.1  # inches
+WIDTH = 3.75  # inches
 GRAY = "#6B7280"  # of what is neither Fluxion nor wrong
-COLORS = {INK: "ink", "#000000": "ink", PALE: "pale", "#8C8C8C": "gray", GRAY: "gray", BLUE: "blue", ORANGE: "orange",
-          GREEN: "green", PURPLE: "purple", SKY: "sky", VERMILION: "red"}  # fmt: skip
+COLORS = {INK: "ink", "#000000": "ink", "#ffffff": "page", PALE: "pale", "#8C8C8C": "gray", GRAY: "gray", BLUE: "blue",
+          ORANGE: "orange", GREEN: "green", PURPLE: "purple", SKY: "sky", VERMILION: "red"}  # fmt: skip
 LINES = [
     (color, dash) for dash in ("-", (0, (5, 1.5)), (0, (1.5, 1.2))) for color in (GREEN, ORANGE, PURPLE, SKY, GRAY)
 ]
@@ -99,7 +99,6 @@ def inline(text: str, name: str, alt: str) -> str:
     )
     text = re.sub(r'( id="|href="#|url\(#)', lambda m: f"{m[1]}{name}-", text)
     text = re.sub(r"#[0-9a-fA-F]{6}", lambda m: COLOR_NAMES.get(m[0].lower(), m[0]), text)
-    text = text.replace("fill: #ffffff", "fill: none")
     return re.sub(r"(font: [^';\"]*?px) [^;\"]*", r"\1 var(--font)", text).strip()
 
 
@@ -149,11 +148,9 @@ def _range_figure(known: list[tuple[dict[str, Any], dict[str, float]]], text: Ca
         face = "white" if wrong else color
         axes.plot(s["median"], row, marker="o", markersize=5.5, color=color, markerfacecolor=face)
         axes.text(
-            1.02, row, text(s["median"]), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK
+            1.02, row, text(s["median"]), transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, color=INK
         )
-    axes.set_yticks(range(len(known)), [named(e) for e, _ in known], fontsize=8)
-    for label, (entry, _) in zip(axes.get_yticklabels(), known, strict=True):
-        label.set(parse_math=False, color=BLUE if entry["framework"].startswith(OWN) else INK)
+    axes.set_yticks(range(len(known)), [named(e) for e, _ in known])
     axes.set_ylim(len(known) - 0.4, -0.6)
     if logarithmic:
         axes.set_xscale("log")
@@ -161,10 +158,10 @@ def _range_figure(known: list[tuple[dict[str, Any], dict[str, float]]], text: Ca
     else:
         axes.set_xlim(0, most * 1.06 or 1)
     _plain(axes)
-    axes.tick_params(axis="y", labelsize=8, length=0)
-    axes.tick_params(axis="x", labelsize=8)
+    axes.tick_params(axis="y", labelsize=8.5, length=0)
+    axes.tick_params(axis="x", labelsize=8.5)
     for label, (entry, _) in zip(axes.get_yticklabels(), known, strict=True):
-        label.set(color=BLUE if entry["framework"].startswith(OWN) else INK)
+        label.set(parse_math=False, color=BLUE if entry["framework"].startswith(OWN) else INK)
     axes.spines["left"].set_visible(False)
     _few_ticks(axes, logarithmic, text)
     return figure
@@ -180,7 +177,7 @@ def _few_ticks(axes: Axes, logarithmic: bool, text: Callable[[float], str]) -> N
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", which="minor", length=0)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value == 0 else _round(text(value))))
 
 
@@ -244,13 +241,13 @@ def _loss_figure(known: list[tuple[dict[str, Any], list[float]]], reference: dic
 
 
 def _deviation_figure(known: list[tuple[dict[str, Any], list[float]]], reference: dict[str, Any]) -> Figure:
-    figure = _figure(WIDTH, max(2.5, 0.6 + 0.155 * len(known)))
+    figure = _figure(WIDTH, max(2.5, 0.6 + 0.165 * len(known)))
     axes = figure.add_subplot()
     axes.set_yscale("log")
     count = len(reference["losses"])
     allowed = [reference["tolerance"]] * min(STRICT, count) + [reference["drift"]] * max(0, count - STRICT)
     axes.step(np.arange(1, count + 1), allowed, where="mid", color=VERMILION, linewidth=1.2, linestyle=(0, (4, 2)))
-    axes.text(1, allowed[0] * 1.5, "allowed", fontsize=8, color=VERMILION)
+    axes.text(1, allowed[0] * 1.5, "allowed", fontsize=8.5, color=VERMILION)
     ends = []
     for entry, losses in _drawn_last(known):
         off = np.maximum(deviations(losses, reference["losses"]), FLOOR)
@@ -328,7 +325,7 @@ def time_to(curves: dict[str, np.ndarray], level: float) -> list[float]:
 
 
 def _curve_figure(known: list[tuple[dict[str, Any], dict[str, np.ndarray]]], band: list[float] | None) -> Figure:
-    figure = _figure(WIDTH, max(2.6, 0.6 + 0.155 * len(known)))
+    figure = _figure(WIDTH, max(2.6, 0.6 + 0.165 * len(known)))
     axes = figure.add_subplot()
     looks = iter(LINES * (1 + len(known) // len(LINES)))
     ends = []
@@ -345,7 +342,8 @@ def _curve_figure(known: list[tuple[dict[str, Any], dict[str, np.ndarray]]], ban
     if band:
         axes.axhline(band[0], color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.text(0.99, band[0], f"expected: at least {band[0]:g}", transform=axes.get_yaxis_transform(), ha="right",
-                  va="top", fontsize=7.5, color=INK)  # fmt: skip
+                  va="top", fontsize=8, color=INK,
+                  bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1})  # fmt: skip
     _plain(axes)
     _named_axes(axes, "epoch", "test accuracy")
     _label_ends(axes, ends)
@@ -395,7 +393,7 @@ def _percent(value: float) -> str:
 def _named_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x, fontsize=8.5, color=INK)
     axes.set_ylabel(y, fontsize=8.5, color=INK)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8.5)
     if axes.get_xscale() == "linear" and x in ("step", "epoch"):
         from matplotlib.ticker import MaxNLocator
 
@@ -413,12 +411,12 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, np.ndarray, str, str]]) 
             placed.append((float(np.clip(place[1], 0, 1)), place, name, color))
     placed.sort(key=lambda label: label[0])
     height = axes.figure.bbox.height / axes.figure.dpi - 0.55  # in inches, about that of the axes
-    gap = min(0.145 / height, 1 / max(1, len(placed)))
+    gap = min(0.155 / height, 1 / max(1, len(placed)))
     heights = spaced([label[0] for label in placed], gap)
     for y, (_, place, name, color) in zip(heights, placed, strict=True):
         axes.plot([min(place[0], 1), 1.03], [np.clip(place[1], 0, 1), y], color=color, linewidth=0.5, clip_on=False,
                   transform=axes.transAxes)  # fmt: skip
-        axes.text(1.04, y, name, transform=axes.transAxes, va="center", fontsize=7.5, color=color, parse_math=False)
+        axes.text(1.04, y, name, transform=axes.transAxes, va="center", fontsize=8, color=color, parse_math=False)
 
 
 def spaced(heights: list[float], gap: float) -> list[float]:

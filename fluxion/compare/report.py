@@ -161,7 +161,9 @@ def _slower(document: dict[str, Any]) -> list[Markup]:
     if found:
         return [tag("p", tag("strong", "Fluxion is slower than "), f"{_listed(found)}.", klass="warning")]
     compared = sum(len(rivals(document, name)[1]) for name in document["workloads"])
-    return [tag("p", "In no step that was compared is Fluxion slower than another framework.")] if compared else []
+    behind = any(_behind(document, name) for name in document["workloads"])
+    told = "In no step that was compared is Fluxion slower than another framework"
+    return [tag("p", told, "; in other columns it is, as said below." if behind else ".")] if compared else []
 
 
 def _absent(document: dict[str, Any]) -> list[Markup]:
@@ -212,12 +214,46 @@ def _outcome(document: dict[str, Any], name: str) -> tuple[str, str, list[Any]]:
             f"Faster than {len(slower)}: a step of {nearest} takes {three(near['ratio'])} times as long as one of "
             f"{named(best)}{_overlap(best, near)}."
         )
+    if behind := _behind(document, name):
+        lines.append(f"Behind the best of the others: {', '.join(behind)}.")
     count = len(faster) + len(slower)
     if faster:
         return f"{name}: Fluxion is slower than {len(faster)} of {_count(count, 'other')}", "slower", lines
     if slower:
         return f"{name}: Fluxion is the fastest of {count + 1}", "fastest", lines
     return f"{name}: no other framework to compare with", "unknown", lines
+
+
+def _behind(document: dict[str, Any], name: str) -> list[str]:
+    """What else than a step takes Fluxion longer, or more memory, than the best of the others with the same work."""
+    entries = [e for e in of(document, name) if e["verdict"] == SAME]
+    level = pictures.common_level(of(document, name))
+    quantities: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for entry in entries:
+        spreads = {title.lower(): entry["times"].get(column) for column, (title, _) in pictures.TIMES.items()}
+        medians = {
+            title: spread["median"] for title, spread in (spreads | {"memory": entry["memory"]}).items() if spread
+        }
+        if level is not None:
+            medians[f"time to {100 * level:.1f} % accuracy"] = _time_to(document, entry, level)
+        for title, value in medians.items():
+            if value is not None and title != pictures.TIMES["step"][0].lower():
+                quantities.setdefault(title, []).append((value, entry))
+    found = []
+    for title, known in quantities.items():
+        own = min((v for v, e in known if e["framework"].startswith(OWN)), default=None)
+        others = [(v, e) for v, e in known if not e["framework"].startswith(OWN)]
+        if own is not None and others:
+            least, best = min(others, key=lambda pair: pair[0])
+            if own > least:
+                found.append(f"{title} ({three(own / least)} times that of {named(best)})")
+    return found
+
+
+def _time_to(document: dict[str, Any], entry: dict[str, Any], level: float) -> float | None:
+    curves = curves_of(document, entry)
+    seconds = time_to(curves, level) if curves else []
+    return float(np.median(seconds)) if seconds else None
 
 
 def _trained(name: str, entries: list[dict[str, Any]]) -> tuple[str, str, list[Any]]:
@@ -286,8 +322,8 @@ def _measured_fair(document: dict[str, Any]) -> list[Markup]:
     steps = max((len(r["reference"]["losses"]) for r in document["runs"].values() if r.get("reference")), default=0)
     about = [
         f"{_count(settings['runs'], 'process', 'processes')} for the times of each mode, {threads} each, all "
-        "modes in a new random order in every round. Given are the median, the smallest and the middle half (from the first "
-        "to the third quartile) over the processes, of which each gives the median of what it timed.",
+        "modes in a new random order in every round. Given are the median, the smallest and the middle half (first to "
+        "third quartile) over the processes, of which each gives the median of what it timed.",
         f"Same work means that the losses of the first {steps} steps are those of a reference, within what rounding "
         f"explains: within a narrow bound for the first {STRICT}, a wider one later. Where they are not, no ratio is "
         "given, for whatever was timed was something else. The reference is "
@@ -390,8 +426,8 @@ def _accuracies(document: dict[str, Any], name: str) -> tuple[list[str], list[li
             continue
         inside = {True: "inside", False: tag("strong", "OUTSIDE"), None: ""}[found["in band"]]
         values = [number(found[at]) for at in ("min", "median", "max")]
-        seconds = [] if level is None else time_to(curves, level)
-        reached = duration(float(np.median(seconds))) if seconds else "never"
+        seconds = None if level is None else _time_to(document, entry, level)
+        reached = "never" if seconds is None else duration(seconds)
         total = duration(float(np.median(curves["seconds"].sum(1))))
         rows.append([named(entry), str(found["n"]), *values, inside, reached, total])
     to = "" if level is None else f"time to {100 * level:.1f} %"
@@ -433,19 +469,28 @@ def _limits(document: dict[str, Any]) -> Markup:
 
 
 def _programs(document: dict[str, Any]) -> list[Markup]:
-    """For each workload the programs side by side, Fluxion's first; modes with the same program share one."""
+    """For each workload the programs side by side; modes with the same program share one.
+
+    The usual mode of each framework comes before the others; of Fluxion's styles and one more they are unfolded.
+    """
     found = [tag("p", "What is read here is what was run. Lines are counted without empty ones and comments.")]
     by_workload: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
     for program in document["programs"]:
         same = by_workload.setdefault(program["workload"], {}).setdefault((program["framework"], program["text"]), [])
         same.append(program)
     for workload, groups in by_workload.items():
-        ordered = sorted(groups.values(), key=lambda g: not g[0]["framework"].startswith(OWN))
+        usual: dict[str, str] = {}
+        for framework, text in groups:
+            usual.setdefault(framework, text)
+        ordered = [group for (f, text), group in groups.items() if usual[f] == text]
+        unfolded = [group for group in ordered if group[0]["framework"].startswith(OWN)]
+        unfolded += [group for group in ordered if not group[0]["framework"].startswith(OWN)][:1]
+        ordered += [group for (f, text), group in groups.items() if usual[f] != text]
         counts = [[_program_name(g), str(g[0]["lines"])] for g in sorted(ordered, key=lambda g: g[0]["lines"])]
         cards = [
             tag("details", tag("summary", tag("b", _program_name(g)), f" {_count(g[0]['lines'], 'line')}"),
-                tag("pre", tag("code", highlighted(g[0]["text"]))), open="" if i < 2 else None)
-            for i, g in enumerate(ordered)
+                tag("pre", tag("code", highlighted(g[0]["text"]))), open="" if g in unfolded else None)
+            for g in ordered
         ]  # fmt: skip
         found += [tag("h3", workload), _table(["program", "lines"], counts, "short"), tag("div", *cards, klass="code")]
     return found

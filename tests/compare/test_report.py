@@ -142,7 +142,18 @@ def test_fastest_is_said_with_the_nearest():
     top = first_screen(page(made_up.results(modes=modes)))
     assert "iris: Fluxion is the fastest of 2" in top
     assert re.search(r"Faster than 1: a step of torch compile takes \d\.\d\d times as long", top)
-    assert "In no step that was compared is Fluxion slower" in top
+    assert "In no step that was compared is Fluxion slower than another framework" in top
+
+
+def test_where_fluxion_is_behind_beside_steps_is_said_on_the_first_screen():
+    document = made_up.results(modes={"fluxion": ("Fluxion", {"train": 1e-5}), "torch": ("PyTorch", {"eager": 1e-4})})
+    for measurement in document["measurements"]:
+        if measurement["framework"] == "torch" and measurement["part"] == "timing":
+            measurement["times"]["first"], measurement["memory"] = [0.07], 100_000_000
+    top = first_screen(page(made_up.summarized(document)))
+    assert "in other columns it is, as said below" in top
+    assert re.search(r"the first step \(\d+\.\d times that of torch eager\)", top)
+    assert "memory (3.00 times that of torch eager)" in top
 
 
 def test_differences_within_the_spread_are_called_so():
@@ -274,9 +285,13 @@ def test_command_writes_the_report_anew(tmp_path):
 
 @pytest.mark.parametrize(
     "text, told",
-    [("{", "expected the results"), ("[]", "another file"), ('{"format": "fluxion.compare", "version": 2}', "version 1"),
-     ('{"format": "fluxion.compare", "version": 1}', "there is no protocol")],
-)  # fmt: skip
+    [
+        ("{", "expected the results"),
+        ("[]", "another file"),
+        ('{"format": "fluxion.compare", "version": 2}', "version 1"),
+        ('{"format": "fluxion.compare", "version": 1}', "there is no protocol"),
+    ],
+)
 def test_command_refuses_what_is_no_comparison(tmp_path, text, told):
     (tmp_path / "results.json").write_text(text)
     result = CliRunner().invoke(app, ["compare", "report", str(tmp_path)])
