@@ -87,7 +87,7 @@ def run(settings: Any, folder: Path, stream: Any) -> None:
         for file in (RESULTS, TABLE):
             show(str(folder / file))
     if stopped:
-        warn(f"Stopped. What was measured is kept; --continue --out {folder} goes on.")
+        warn(f"Stopped. What was measured is kept; the same command with --continue --out {folder} goes on.")
         raise typer.Exit(130)
 
 
@@ -119,6 +119,8 @@ def place(out: Path | None, names: tuple[str, ...], protocol: str, again: bool) 
         if not (out / RESULTS).is_file():
             raise DataError(f"--continue: there is no {out / RESULTS}.")
         return out
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty. Use another folder, or --continue to go on with what is there.")
     return claim(out, stem, False)
 
 
