@@ -39,8 +39,8 @@ PEERS = {
         Peer("fluxion", "fluxion", ("fluxion",)),
         Peer("jax", "jax", ("jax",)),
         Peer("torch", "torch", ("torch",)),
-        Peer("keras-jax", "keras", ("keras", "jax"), KERAS_JAX),
-        Peer("keras-tf", "keras", ("keras", "tensorflow"), KERAS_TF),
+        Peer("keras-jax", "keras_jax", ("keras", "jax"), KERAS_JAX),
+        Peer("keras-tf", "keras_tf", ("keras", "tensorflow"), KERAS_TF),
         Peer("flax", "flax", ("flax", "optax")),
         Peer("equinox", "equinox", ("equinox", "optax")),
     )
