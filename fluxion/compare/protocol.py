@@ -289,7 +289,19 @@ class Comparing:
             "programs": self._programs(),
             "measurements": measurements,
         }
-        return {**document, "summary": summarize(document)}
+        return {**document, "summary": summarize({**document, "measurements": self._asked(measurements)})}
+
+    def _asked(self, measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those that belong to this call: a file may hold others, of other workloads or numbers of threads."""
+        settings = (self.settings.threads, self.settings.epochs, self.settings.quick)
+        return [
+            m
+            for m in measurements
+            if m["workload"] in self.settings.names
+            and m["framework"] in self.frameworks
+            and bool(m["variant"]) == (self.settings.protocol == "as-published")
+            and (m["threads"], m["epochs"], m["quick"]) == settings
+        ]
 
     def _programs(self) -> list[dict[str, Any]]:
         return [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,24 @@ def test_it_goes_on_where_it_stopped(ended):
     assert " timing" not in result.stderr  # nothing was measured again
     after = json.loads(result.stdout)["measurements"]
     assert after == before
+    again = fluxion("iris", "--out", "out", cwd=folder)
+    assert again.returncode == 1
+    assert "out is not empty. Use another folder, or --continue" in again.stderr
+
+
+def test_ctrl_c_shows_what_is_there(tmp_path):
+    command = [sys.executable, "-m", "fluxion", "compare", "iris", "--with", "jax", "--out", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ROOT}, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    for line in process.stderr:
+        if "timing" in line:  # the first is measured
+            process.send_signal(signal.SIGINT)
+            break
+    out, error = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "same work" in out
+    assert "--continue --out out goes on" in error
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["measurements"]) == 1
 
 
 def invoke(*arguments):

@@ -160,6 +160,8 @@ def test_ctrl_c_keeps_what_is_measured_and_a_second_call_goes_on(tmp_path, world
     other, _ = compared(tmp_path, threads=2)  # other settings are other measurements
     other.run()
     assert len(world.calls) - left == left + 3
+    assert len(other.report()["measurements"]) == 2 * (left + 3)  # all are kept, and one kind is told
+    assert {e["times"]["step"]["n"] for e in other.report()["summary"]} == {2}
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, world, monkeypatch):
