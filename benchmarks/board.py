@@ -17,7 +17,7 @@ from typing import Any
 
 from rows import CONVOLUTIONS, SAMPLE, WORKLOADS, prepare
 
-from fluxion.compare import processes, results
+from fluxion.compare import environments, processes, results
 from fluxion.compare.processes import Peer
 
 STARTS = 5  # fresh processes for one measurement of a start
@@ -31,19 +31,9 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     },
 }
 
-KERAS_JAX = {"KERAS_BACKEND": "jax"}
-KERAS_TF = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("fluxion", "fluxion", ("fluxion",)),
-        Peer("jax", "jax", ("jax",)),
-        Peer("torch", "torch", ("torch",)),
-        Peer("keras-jax", "keras_jax", ("keras", "jax"), KERAS_JAX),
-        Peer("keras-tf", "keras_tf", ("keras", "tensorflow"), KERAS_TF),
-        Peer("flax", "flax", ("flax", "optax")),
-        Peer("equinox", "equinox", ("equinox", "optax")),
-    )
+    name: environments.peer(name, {})
+    for name in ("fluxion", "jax", "torch", "keras-jax", "keras-tf", "flax", "equinox")
 }
 SOME = {  # the rows that a peer is run on unless all is asked for; the others are run on every row
     "keras-jax": SAMPLE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +14,13 @@ from fluxion.cli.output import JSON, CtrlC, Debug, failures, only_result, say, s
 from fluxion.errors import DataError
 
 RESULTS, TABLE = "results.json", "results.csv"
-GAP = 3  # characters between two programs side by side
+GAP, LEAST = 3, 78  # characters between two programs side by side, and of one at least
 
 
 def compare(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="WORKLOAD...", help="Workloads such as iris; or list; or setup and frameworks."),
+        typer.Argument(metavar="WORKLOAD", help="Workloads such as iris; or list; or setup and frameworks."),
     ],
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAMES", help="Frameworks, such as fluxion,jax,torch. Default: all.")
@@ -198,8 +200,6 @@ def set_up(names: list[str], index_url: str | None) -> None:
 
 def show_code(names: list[str], frameworks: tuple[str, ...], stream: Any) -> None:
     """The programs of each workload: two side by side where the terminal is wide enough."""
-    import sys
-
     from fluxion.compare import environments, workloads
     from fluxion.compare.protocol import programs_of
 
@@ -211,14 +211,31 @@ def show_code(names: list[str], frameworks: tuple[str, ...], stream: Any) -> Non
     if stream:
         write_json(stream, {"programs": programs})
         return
+    columns = max(1, (width() + GAP) // (LEAST + GAP)) if sys.stdout.isatty() else 1
+    room = (width() - GAP * (columns - 1)) // columns
     blocks = []
     for program in programs:
         title = f"{program['title']}, {program['mode']}: {program['workload']}, {program['lines']} lines"
-        blocks.append([title, "-" * len(title), *program["text"].splitlines(), ""])
-    columns = max((len(line) for block in blocks for line in block), default=0)
-    together = max(1, (width() + GAP) // (columns + GAP)) if sys.stdout.isatty() else 1
-    for start in range(0, len(blocks), together):
-        row = blocks[start : start + together]
-        for i in range(max(map(len, row))):
-            cells = [block[i] if i < len(block) else "" for block in row]
-            show("".join(cell.ljust(columns + GAP) for cell in cells).rstrip())
+        lines = [title, "-" * len(title), *program["text"].splitlines(), ""]
+        blocks.append([piece for line in lines for piece in folded(line, room)])
+    for start in range(0, len(blocks), columns):
+        row = blocks[start : start + columns]
+        for cells in itertools.zip_longest(*row, fillvalue=""):
+            show((" " * GAP).join(cell.ljust(room) for cell in cells).rstrip() if columns > 1 else cells[0])
+
+
+def folded(line: str, room: int) -> list[str]:
+    """A line of a program in pieces of at most so many characters, the later ones indented further.
+
+    >>> from fluxion.cli.compare import folded
+    >>> folded("  total = first + second", 18)
+    ['  total = first +', '      second']
+    """
+    pieces = []
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    while len(line) > room and len(indent) < room // 2 + 4:
+        cut = line.rfind(" ", len(indent), room + 1)
+        cut = room if cut <= 0 else cut
+        pieces.append(line[:cut].rstrip())
+        line = indent + line[cut:].lstrip()
+    return [*pieces, line]
