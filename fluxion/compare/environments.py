@@ -60,9 +60,11 @@ def has(packages: Iterable[str]) -> bool:
 
 def remedy(name: str) -> str:
     """What a user does about an absent framework."""
-    if not find(name).PIP:
+    adapter = find(name)
+    if not adapter.PIP:
         return "see docs/compare.md"
-    return f"fluxion compare setup {name}"
+    others = "".join(f", and {program} on the path" for program in getattr(adapter, "PROGRAMS", ()))
+    return f"fluxion compare setup {name}{others}"
 
 
 # ---------------------------------------------------------------------------------------------- set up

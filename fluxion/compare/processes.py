@@ -68,7 +68,9 @@ def measure(
 def _work(
     peer: Peer, action: str, spec: dict[str, Any], environment: dict[str, str], limit: float, threads: int | None
 ) -> dict[str, Any]:
-    settings = peer.environment | environment
+    # The programs of an environment are found as if it were activated.
+    path = os.pathsep.join((str(Path(peer.python).parent), os.environ.get("PATH", os.defpath)))
+    settings = {"PATH": path} | peer.environment | environment
     if "fluxion" in peer.needs and peer.python == sys.executable:  # the same Fluxion as here, wherever it was found
         above = [str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
         settings = {"PYTHONPATH": os.pathsep.join(filter(None, above)), **settings}
