@@ -88,12 +88,13 @@ def run(settings: Any, folder: Path, stream: Any) -> None:
         except KeyboardInterrupt:
             stopped = True
     document = comparing.report()
-    write_csv(document, folder / TABLE)
-    pages = write_report(document, folder, read_notes(folder / NOTES))
     if stream:
         write_json(stream, document)
     else:
         tell(document)
+    write_csv(document, folder / TABLE)
+    pages = write_report(document, folder, read_notes(folder / NOTES))
+    if not stream:
         for file in (folder / RESULTS, folder / TABLE, *pages):
             show(str(file))
     if stopped:

@@ -111,9 +111,10 @@ def _what(document: dict[str, Any]) -> list[Markup]:
     machine, settings = document["machine"], document["settings"]
     run = {m["framework"] for m in document["measurements"]}
     threads = _count(settings["threads"], "thread")
-    networks = "networks" if len(document["workloads"]) > 1 else "network"
+    what = "networks" if len(document["workloads"]) > 1 else "network"
+    what = f"same {what}" if document["protocol"] == "fair" else "networks of the posts"
     lines = [
-        f"{_count(len(run), 'framework')} trained the same {networks}"
+        f"{_count(len(run), 'framework')} trained the {what}"
         f" on one machine: {machine['processor']}, {_count(machine['cores'], 'core')}, {threads} for each; "
         f"{document['date'][:10]}, Fluxion {document['fluxion']}."
     ]
@@ -182,7 +183,8 @@ def _verdict(document: dict[str, Any], name: str, note: str) -> Markup:
     judged = [e for e in entries if e["verdict"]]
     if judged:
         same = sum(e["verdict"] == SAME for e in judged)
-        lines.append(tag("span", f"{same} of {_count(len(judged), 'mode')}: same work", klass="same"))
+        mark = "same" if same == len(judged) else "other"
+        lines.append(tag("span", f"{same} of {_count(len(judged), 'mode')}: same work", klass=mark))
     about = document["workloads"][name]["about"] if document["protocol"] == "fair" else ""
     return tag(
         "section",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,11 +62,12 @@ def test_what_was_run_is_in_the_file(ended):
 
 
 def test_what_is_shown(ended):
-    _, result = ended
+    folder, result = ended
     assert "QUICK" in result.stdout
     assert "same work" in result.stdout
     assert "it broke" in result.stdout
-    assert "out/results.json" in result.stdout
+    assert "out/results.json" in result.stdout and "out/report.html" in result.stdout
+    assert "torch eager: failed: it broke" in re.sub("<[^>]*>", "", (folder / "out" / "report.html").read_text())
 
 
 def test_it_goes_on_where_it_stopped(ended):
