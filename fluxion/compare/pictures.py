@@ -87,19 +87,21 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def inline(text: str, name: str, alt: str) -> str:
-    """SVG as a part of a page: its colors and its font are the page's, its ids begin with `name`.
+    """SVG as a part of a page: its colors and its font are the page's, its ids begin with `name`, places are rounded.
 
     `alt` is put in as it is: escape it before.
     """
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{alt}">', text, count=1
-    )
-    text = re.sub(r'( id="|href="#|url\(#)', lambda m: f"{m[1]}{name}-", text)
-    text = re.sub(r"#[0-9a-fA-F]{6}", lambda m: COLOR_NAMES.get(m[0].lower(), m[0]), text)
-    return re.sub(r"(font: [^';\"]*?px) [^;\"]*", r"\1 var(--font)", text).strip()
+    box = text.partition('viewBox="')[2].partition('"')[0]
+    text = text[text.index(">", text.index("<svg")) + 1 :]
+    left_out = r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>|<g id=\"[^\"]*\"/>|(?<=<g) id=\"[^\"]*\""
+    text = re.sub(left_out, "", text, flags=re.DOTALL).replace("xlink:href", "href")
+    text = re.sub(r'( id="|href="#|url\(#)', lambda found: f"{found[1]}{name}-", text)
+    text = re.sub(r"#[0-9a-fA-F]{6}", lambda found: COLOR_NAMES.get(found[0].lower(), found[0]), text)
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"(font: [^';\"]*?px) [^;\"]*", r"\1 var(--font)", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    text = re.sub(r"\s*\n\s*", "\n", re.sub(r"<g>\s*</g>", "", text)).strip()
+    return f'<svg viewBox="{box}" role="img" aria-label="{alt}">{text}'
 
 
 COLOR_NAMES = {color.lower(): f"var(--{name})" for color, name in COLORS.items()}

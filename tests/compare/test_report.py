@@ -122,6 +122,18 @@ def test_pictures_are_in_the_page_and_beside_it(written):
     assert "var(--blue)" in drawn and not re.search("#[0-9a-f]{6}", drawn)  # the colors are those of the page
 
 
+def test_names_from_a_file_stay_text_in_pictures(tmp_path):
+    name = r"<img src=x>-->$a$\1\"#0072b2"
+    document = made_up.results(
+        modes={"fluxion": ("Fluxion", {"train": 1e-5}), "torch": ("PyTorch", {name: 1e-4})}, runs=1
+    )
+    picture = pictures.pictures(document, "iris")[0]
+    read = Reader(report.page(document, {picture.name: pictures.write(picture, tmp_path)}, {}))
+    assert "img" not in read.tags and read.tags.count("svg") == 1
+    assert "torch <img src=x>-->$a$" in read.text
+    ElementTree.parse(tmp_path / "iris-step.svg")
+
+
 def test_same_picture_is_the_same_file(written, tmp_path):
     folder, *_ = written
     document = made_up.results(wrong=("torch",), failing=("keras-tf",))
