@@ -97,7 +97,7 @@ def made(part: w.Part, after: w.Part | None) -> list[str]:
         options = f', activation="{part.activation}"' if part.activation else ""
         if isinstance(part, w.Dense):
             return [f"layers.Dense({part.outputs}{options})"]
-        options = "" if part.bias else f"{options}, use_bias=False"
+        options += ", use_bias=False" * (not part.bias)
         if part.stride == 1:
             same = ', padding="same"' * part.same
             return [f"layers.Conv2D({part.outputs}, {part.kernel}{same}{options})"]
