@@ -124,6 +124,17 @@ def test_programs_are_as_a_user_would_write_them(rendered, tmp_path):
     assert formatted.returncode == 0, formatted.stdout[:3000]
 
 
+def test_every_activation_is_in_the_program(rendered):
+    """Where a framework cannot be run here, at least nothing is left out of its text."""
+    cases = described()
+    for (name, number, mode), text in rendered.items():
+        wanted = [programs.activation(part) for part in cases[number].network]
+        for activation in ("relu", "tanh"):
+            written = len(re.findall(rf"\b(nn\.)?{activation}\b", text, re.IGNORECASE))
+            least = wanted.count(activation)
+            assert written >= (min(least, 1) if name == "sklearn" else least), (name, mode, cases[number].name)
+
+
 @pytest.mark.parametrize("name", [name for name in ADAPTERS if name.endswith("jl")])
 def test_julia_closes_what_it_opens(rendered, name):
     """Brackets by their kind; `end` for each block. Inside brackets these words mean something else."""

@@ -15,7 +15,7 @@ PROGRAMS = shared.PROGRAMS
 PIP: tuple[str, ...] = ()  # julia -e 'using Pkg; Pkg.add("Flux")'
 ENVIRONMENT: dict[str, str] = {}
 MODES = {"zygote": "gradients by Zygote"}
-KNOWN = {w.Dense, w.Conv, w.MaxPool, w.Dropout, w.Flatten, w.BatchNorm, w.LSTM, w.LastStep, w.Embedding}
+KNOWN = {w.Dense, w.Conv, w.MaxPool, w.Dropout, w.Flatten, w.LSTM, w.LastStep, w.Embedding}
 threads = shared.threads
 
 
@@ -50,7 +50,6 @@ def layer(part: w.Part) -> str:
         w.MaxPool: "MaxPool((2, 2))",
         w.Dropout: f"Dropout({getattr(part, 'rate', 0)})",
         w.Flatten: "Flux.flatten",
-        w.BatchNorm: f"BatchNorm({getattr(part, 'channels', 0)}, relu)",
         w.LastStep: "x -> x[:, end, :]",
     }[type(part)]
 
@@ -138,7 +137,6 @@ end
 
 fields(layer::Dense) = (layer.weight, layer.bias)
 fields(layer::Conv) = layer.bias === false ? (layer.weight,) : (layer.weight, layer.bias)
-fields(layer::BatchNorm) = Flux.trainable(layer)
 fields(layer::LSTM) = (layer.cell.Wi, layer.cell.Wh, layer.cell.bias)
 fields(layer::Embedding) = (layer.weight,)
 fields(layer) = ()
