@@ -55,9 +55,10 @@ def pictures(document: dict[str, Any], workload: str) -> list[Picture]:
     """Those of a workload for which there are measurements; they are drawn when their `draw` is called."""
     entries = [e for e in document["summary"] if e["workload"] == workload]
     found: list[Picture] = []
+    start = slug(workload)
     for column, (title, about) in TIMES.items():
-        found += _range(f"{workload}-{column}", title, about, [(e, e["times"].get(column)) for e in entries], duration)
-    found += _range(f"{workload}-memory", "Peak memory", "Of the whole process, training included.",
+        found += _range(f"{start}-{column}", title, about, [(e, e["times"].get(column)) for e in entries], duration)
+    found += _range(f"{start}-memory", "Peak memory", "Of the whole process, training included.",
                     [(e, e["memory"]) for e in entries], megabytes)  # fmt: skip
     found += _loss_pictures(document, workload, entries)
     return found + _accuracy_pictures(document, workload, entries)
@@ -115,6 +116,16 @@ def megabytes(size: float) -> str:
     '123 MB'
     """
     return f"{size / 1e6:.0f} MB"
+
+
+def slug(text: str) -> str:
+    """A name for files and places of a page: letters, digits and hyphens.
+
+    >>> from fluxion.compare.pictures import slug
+    >>> slug("../Mine & yours")
+    'mine-yours'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def named(entry: dict[str, Any]) -> str:
@@ -206,9 +217,9 @@ def _loss_pictures(document: dict[str, Any], workload: str, entries: list[dict[s
     about = f"Thick: {reference['what']}. Blue: Fluxion; gray: the others; red: not the same work."
     far = "How far each loss is from the reference, as a part of its size; the dashed line is what is allowed."
     return [
-        Picture(f"{workload}-losses", f"Loss of the first {count} steps", about, alt,
+        Picture(f"{slug(workload)}-losses", f"Loss of the first {count} steps", about, alt,
                 lambda: _loss_figure(known, reference)),
-        Picture(f"{workload}-deviation", "Distance from the reference", far, f"{alt}; the distance of each",
+        Picture(f"{slug(workload)}-deviation", "Distance from the reference", far, f"{alt}; the distance of each",
                 lambda: _deviation_figure(known, reference)),
     ]  # fmt: skip
 
@@ -287,7 +298,7 @@ def _accuracy_pictures(document: dict[str, Any], workload: str, entries: list[di
     band = document["workloads"][workload]["band"] if document["runs"].get(workload, {}).get("data") == "real" else None
     about = "The median over the seeds; the shade is from the lowest to the highest."
     last = ", ".join(f"{named(e)} {_percent(np.median(c['test accuracy'][:, -1]))}" for e, c in known)
-    accuracy = Picture(f"{workload}-accuracy", "Accuracy on the test set", about, f"Accuracy in the end: {last}",
+    accuracy = Picture(f"{slug(workload)}-accuracy", "Accuracy on the test set", about, f"Accuracy in the end: {last}",
                      lambda: _curve_figure(known, band))  # fmt: skip
     level = common_level(entries)
     if level is None:
@@ -295,7 +306,7 @@ def _accuracy_pictures(document: dict[str, Any], workload: str, entries: list[di
     seconds = "Training alone, the compilation included; without import and evaluation."
     spreads = [(e, spread(times) if (times := time_to(c, level)) else None) for e, c in known]
     title = f"Time to {_percent(level)} accuracy"
-    return [accuracy, *_range(f"{workload}-seconds", title, seconds, spreads, duration)]
+    return [accuracy, *_range(f"{slug(workload)}-seconds", title, seconds, spreads, duration)]
 
 
 def common_level(entries: list[dict[str, Any]]) -> float | None:
@@ -364,7 +375,7 @@ def _published_pictures(
         title = f"{entry['variant']}: training loss"
         alt = f"{title} by {entry['framework']}, and as published: {told[-1]:g} in the end"
         found.append(
-            Picture(f"{workload}-published-{number}", title, "Solid: measured here. Dashed: as published.", alt,
+            Picture(f"{slug(workload)}-published-{number}", title, "Solid: measured here. Dashed: as published.", alt,
                     functools.partial(_published_figure, entry, curves, told))
         )  # fmt: skip
     return found

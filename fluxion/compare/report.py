@@ -311,10 +311,7 @@ def _measured_fair(document: dict[str, Any]) -> list[Markup]:
         ("import", "a fresh process imports the framework"),
         ("data", "the arrays are read; all pixels become float32 here, before anything else is timed"),
         ("build", "the model is made and gets its first weights, and so does the optimizer"),
-        (
-            "1st step",
-            "the first training step, with all compilation; no compiled program is kept from before",
-        ),
+        ("1st step", "the first training step, with all compilation; no compiled program is kept from before"),
         ("a step", "steady state: one step after another on batches that lie ready, the compilation over"),
         ("batch", "the rows of a batch are gathered and made what the framework takes"),
         ("epoch", "the framework's own loop over arrays, shuffling and batches included"),
@@ -612,7 +609,7 @@ def _table(head: list[str], rows: list[list[Any]], kind: str = "numbers") -> Mar
 
 
 def _id(name: str) -> str:
-    return "w-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
+    return f"w-{pictures.slug(name)}"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -134,6 +134,16 @@ def test_names_from_a_file_stay_text_in_pictures(tmp_path):
     ElementTree.parse(tmp_path / "iris-step.svg")
 
 
+def test_workload_from_a_file_cannot_lead_elsewhere(tmp_path):
+    name = '../../a" onload="b'
+    modes = {"fluxion": ("Fluxion", {"train": 1e-5})}
+    document = made_up.results((name,), modes, runs=1, trained=False)
+    assert {picture.name for picture in pictures.pictures(document, name)} >= {"a-onload-b-step"}
+    picture = pictures.pictures(document, name)[0]
+    text = report.page(document, {picture.name: pictures.write(picture, tmp_path)}, {})
+    assert 'onload="' not in text and Reader(text)
+
+
 def test_same_picture_is_the_same_file(written, tmp_path):
     folder, *_ = written
     document = made_up.results(wrong=("torch",), failing=("keras-tf",))
