@@ -141,7 +141,8 @@ def losses(workload: w.Workload) -> tuple[str, str]:
     """A section before the model, and the loss."""
     if workload.loss == "cross entropy":
         return "", "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
-    text = "ops.sparse_categorical_crossentropy(y, ops.softmax(outputs), from_logits=True)"
+    # Keras looks through a softmax that it is given, and would apply one only: the product hides it.
+    text = "ops.sparse_categorical_crossentropy(y, 1.0 * ops.softmax(outputs), from_logits=True)"
     if workload.loss == "squared error of softmax":
         text = f"ops.mean((ops.softmax(outputs) - ops.one_hot(y, {workload.classes})) ** 2, axis=-1)"
     return f"def loss(y, outputs):\n    return {text}", "loss"
