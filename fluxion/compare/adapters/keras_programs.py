@@ -88,7 +88,7 @@ class Adam(keras.optimizers.Adam):
 
 DENSE = """
         # That of an embedding comes in pieces, with some rows twice.
-        gradient = ops.convert_to_tensor(gradient, sparse=False)"""
+        gradient = tf.convert_to_tensor(gradient)"""
 
 
 def made(part: w.Part, after: w.Part | None) -> list[str]:
@@ -185,8 +185,9 @@ def predict(x):
     compiled = f"model.compile({optimizer(workload.optimizer)}, {loss}{jit})"
     if len(compiled) > 110:
         compiled = f"model.compile(\n    {optimizer(workload.optimizer)},\n    {loss},\n    {jit[2:]},\n)"
+    dense = any("tf." in section for section in classes)
     return headed(
-        "import keras\nfrom keras import layers",
+        f"import keras{chr(10) + 'import tensorflow as tf' if dense else ''}\nfrom keras import layers",
         *classes,
         before,
         f"{model}\n{compiled}",
