@@ -382,6 +382,8 @@ def _published_pictures(
 
 
 def _published_figure(entry: dict[str, Any], curves: dict[str, np.ndarray], told: list[float]) -> Figure:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure = _figure(WIDTH, 2.4)
     axes = figure.add_subplot()
     middle = np.median(curves["train loss"], 0)
@@ -389,6 +391,9 @@ def _published_figure(entry: dict[str, Any], curves: dict[str, np.ndarray], told
     axes.plot(np.arange(1, len(told) + 1), told, color=VERMILION, linewidth=1.5, linestyle=(0, (4, 2)))
     if min(np.nanmin(middle), *told) > 0 and max(np.nanmax(middle), *told) > 30 * min(np.nanmin(middle), *told):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     _plain(axes)
     _named_axes(axes, "epoch", "training loss")
     ends = [(len(middle), middle, entry["framework"], BLUE), (len(told), np.array(told), "published", VERMILION)]
