@@ -88,19 +88,21 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def inline(text: str, name: str, alt: str) -> str:
-    """SVG as a part of a page: its colors and its font are the page's, its ids begin with `name`, places are rounded.
+    """SVG as a part of a page: its colors and its font are the page's, its ids begin with `name`, places are cut short.
 
-    `alt` is put in as it is: escape it before.
+    `name` is of the kind that `slug` makes. `alt` is put in as it is: escape it before.
     """
+
+    def rewritten(found: re.Match[str]) -> str:  # a tag: what stands between tags is text, and stays as it is
+        tag = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", found[0].replace("xlink:href", "href"))
+        tag = re.sub(r"#[0-9a-fA-F]{6}", lambda color: COLOR_NAMES.get(color[0].lower(), color[0]), tag)
+        tag = re.sub(r"(font: [^';\"]*?px) [^;\"]*", r"\1 var(--font)", re.sub(r"font-family: [^;\"]*;?", "", tag))
+        return re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
+
     box = text.partition('viewBox="')[2].partition('"')[0]
     text = text[text.index(">", text.index("<svg")) + 1 :]
     left_out = r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>|<g id=\"[^\"]*\"/>|(?<=<g) id=\"[^\"]*\""
-    text = re.sub(left_out, "", text, flags=re.DOTALL).replace("xlink:href", "href")
-    text = re.sub(r'( id="|href="#|url\(#)', lambda found: f"{found[1]}{name}-", text)
-    text = re.sub(r"#[0-9a-fA-F]{6}", lambda found: COLOR_NAMES.get(found[0].lower(), found[0]), text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
-    text = re.sub(r"(font: [^';\"]*?px) [^;\"]*", r"\1 var(--font)", text)
-    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    text = re.sub("<[^>]*>", rewritten, re.sub(left_out, "", text, flags=re.DOTALL))
     text = re.sub(r"\s*\n\s*", "\n", re.sub(r"<g>\s*</g>", "", text)).strip()
     return f'<svg viewBox="{box}" role="img" aria-label="{alt}">{text}'
 

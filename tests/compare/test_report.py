@@ -122,6 +122,15 @@ def test_pictures_are_in_the_page_and_beside_it(written):
     assert "var(--blue)" in drawn and not re.search("#[0-9a-f]{6}", drawn)  # the colors are those of the page
 
 
+def test_numbers_in_pictures_are_whole(tmp_path):
+    document = made_up.results(modes={"fluxion": ("Fluxion", {"train 0.12345 #0072b2": 1e-5})}, runs=1)
+    document["workloads"]["iris"]["band"] = [0.98765, 1.0]
+    picture = next(p for p in pictures.pictures(document, "iris") if p.name == "iris-accuracy")
+    text = pictures.inline(pictures.write(picture, tmp_path), picture.name, "")
+    assert ">expected: at least 0.98765<" in text and ">fluxion train 0.12345 #0072b2<" in text
+    assert not re.search(r'[xy]="\d+\.\d{3}', text)  # places need no more than two digits
+
+
 def test_names_from_a_file_stay_text_in_pictures(tmp_path):
     name = r"<img src=x>-->$a$\1\"#0072b2"
     document = made_up.results(
