@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import workloads as w
+
+from fluxion.compare import parts as w
 
 
 def work(workload: w.Workload, batch: int) -> float:

@@ -2,7 +2,7 @@
 
 python benchmarks/call_overhead.py [rounds]      writes benchmarks/call_overhead.md
 
-The networks and the peers' forms of them are those of the scoreboard (`workloads.py`, `peers/`). JAX and Fluxion are
+The networks and the peers' forms of them are those of the scoreboard (`fluxion/compare`). JAX and Fluxion are
 interleaved in one process; torch, whose threads wait by spinning, has processes of its own, in turn with these.
 `jax.jit` is Fluxion's own model as a pure function of a list of arrays: the same arithmetic, the floor.
 """
@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import workloads as w
+
+from fluxion.compare import parts as w
 
 HERE = Path(__file__)
 SECONDS = 0.05  # of a block of calls
 PAUSE = 3e-5  # seconds between calls
 NETWORKS = {
-    "MLP 784-128-10": (w._mlp(784, 128, 10), (784,)),
-    "LeNet": (w._lenet(), (28, 28, 1)),
+    "MLP 784-128-10": (w.mlp(784, 128, 10), (784,)),
+    "LeNet": (w.lenet(), (28, 28, 1)),
     "LSTM 128, 50 steps": ((w.LSTM(128, 128), w.LastStep(), w.Dense(128, 10)), (50, 128)),
     "Transformer block 128, 64 tokens": ((w.Block(128, 4, causal=False), w.LastStep(), w.Dense(128, 10)), (64, 128)),
-    "20 Dense layers of 64": (w._mlp(*[64] * 20, 10), (64,)),
+    "20 Dense layers of 64": (w.mlp(*[64] * 20, 10), (64,)),
 }
 BATCHES = (1, 256)
 Ways = dict[str, Callable[[], Any]]
@@ -36,7 +37,7 @@ Ways = dict[str, Callable[[], Any]]
 
 def workload(name: str, batch: int) -> w.Workload:
     network, shape = NETWORKS[name]
-    return w.Workload(name, name, network, shape, batch, training=False)
+    return w.Workload(name, name, network, shape, batch, kind="infer")
 
 
 def example(load: w.Workload) -> np.ndarray:
@@ -45,9 +46,9 @@ def example(load: w.Workload) -> np.ndarray:
 
 def ways_of_fluxion(load: w.Workload) -> Ways:
     import jax
-    from peers import with_fluxion
 
     import fluxion as fx
+    from fluxion.compare.adapters import with_fluxion
 
     session = with_fluxion.Session(load, load.weights(), "jit")
     x = example(load)
@@ -63,7 +64,7 @@ def ways_of_fluxion(load: w.Workload) -> Ways:
 
 
 def ways_of_torch(load: w.Workload) -> Ways:
-    from peers import with_torch
+    from fluxion.compare.adapters import with_torch
 
     with_torch.threads(THREADS)
     found: Ways = {}

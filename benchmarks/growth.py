@@ -5,15 +5,13 @@
     python benchmarks/growth.py --only depth,width
 
 Each framework goes through the sizes of a series in a fresh process, the smallest first, so that the peak of its memory
-is that of the size it is at. The networks and the ways to train them are those of the scoreboard (`peers/`).
+is that of the size it is at. The networks and the ways to train them are the scoreboard's (`fluxion/compare/adapters`).
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import itertools
 import json
 import statistics
 import sys
@@ -21,12 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import harness
 import numpy as np
-from worker import peak_memory
-from workloads import WORKLOADS, Dense, Workload, batches
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "fluxion" / "compare"))
+import worker  # noqa: E402  without fluxion, whose memory is not to be in that of the others
+
+w = worker.parts
 KEPT = HERE.parent / "build" / "growth.json"
 LONG = 3.0  # seconds of one step, after which a series is not continued
 REPEATED = "train, Repeated"  # the equal layers as one `fx.Repeated`
@@ -69,22 +68,23 @@ SERIES = {
 }
 
 
-def workload(name: str, size: int) -> Workload:
+def workload(name: str, size: int) -> w.Workload:
     """The workload of a series at one size, on random data."""
     if name == "batch":
-        return dataclasses.replace(WORKLOADS["lenet"], data="random", batch=size, examples=size)
+        return w.Workload(name, "", w.lenet(), (28, 28, 1), size, examples=size)
     sizes = {"depth": (784, *(128,) * size, 10), "width": (784, size, size, 10), "rows": (32, 64, 10)}[name]
-    hidden = [Dense(a, b, "relu") for a, b in itertools.pairwise(sizes[:-1])]
     batch = 64 if name == "depth" else 128
     examples = size if name == "rows" else batch
-    return Workload(name, "", (*hidden, Dense(*sizes[-2:])), sizes[:1], batch, examples=examples)
+    return w.Workload(name, "", w.mlp(*sizes), sizes[:1], batch, examples=examples)
 
 
 def measure(name: str, module: str, mode: str) -> dict[int, dict[str, float]]:
     """In this process: every size of a series, until one takes too long."""
-    peer = importlib.import_module(f"peers.with_{module}")
+    peer = worker.adapter(module)
     found: dict[int, dict[str, float]] = {}
-    measure_one(peer, mode, WORKLOADS["tiny"], False)  # what happens once in a process
+    measure_one(
+        peer, mode, w.Workload("tiny", "", w.mlp(6, 5, 3), (6,), 4, classes=3, examples=24), False
+    )  # what happens once in a process
     for size in SERIES[name].sizes:
         found[size] = measure_one(peer, mode, workload(name, size), name == "rows")
         if found[size]["first"] > 60 or found[size].get("step", 0) > LONG:
@@ -92,13 +92,13 @@ def measure(name: str, module: str, mode: str) -> dict[int, dict[str, float]]:
     return found
 
 
-def measure_one(peer: Any, mode: str, at: Workload, whole: bool) -> dict[str, float]:
+def measure_one(peer: Any, mode: str, at: w.Workload, whole: bool) -> dict[str, float]:
     """The first step, then whole epochs or steps on prebuilt batches, and the memory until now."""
     random = np.random.default_rng(0)
     x = random.random((at.examples, *at.shape), np.float32)
     y = random.integers(0, at.classes, at.examples, np.int32)
     session = repeated(peer, at) if mode == REPEATED else peer.Session(at, at.weights(), mode)
-    one = session.prepare(batches(x, y, at.batch, 1))
+    one = session.prepare(w.batches(x, y, at.batch, 1))
     found = {"first": seconds(lambda: session.losses(one))}
     if whole:
         session.epochs(x, y, 1)
@@ -109,10 +109,10 @@ def measure_one(peer: Any, mode: str, at: Workload, whole: bool) -> dict[str, fl
         count = max(4, min(200, int(0.2 / seconds(lambda: session.train(one)))))
         session.train(one * count)
         found["step"] = statistics.median(seconds(lambda: session.train(one * count)) / count for _ in range(7))
-    return found | {"memory": float(peak_memory())}
+    return found | {"memory": float(worker.peak_memory())}
 
 
-def repeated(peer: Any, at: Workload) -> Any:
+def repeated(peer: Any, at: w.Workload) -> Any:
     """A session of Fluxion's in which the layers between the first and the last are one loop."""
     import fluxion as fx
 
@@ -131,6 +131,8 @@ def seconds(f: Any) -> float:
 
 
 def collect(only: list[str], kept: dict[str, Any]) -> None:
+    from fluxion.compare import processes
+
     for name in only:
         for module, mode in WAYS:
             if module == "torch" and (mode == "channels_last") != (name == "batch"):
@@ -138,7 +140,7 @@ def collect(only: list[str], kept: dict[str, Any]) -> None:
             if mode == REPEATED and name != "depth":
                 continue
             command = [sys.executable, __file__, "--measure", name, module, mode]
-            found = harness.answer(command, {"FLUXION_CACHE": "off"}, limit=400)
+            found = processes.answer(command, {"FLUXION_CACHE": "off"}, limit=400)
             kept.setdefault(name, {})[f"{module} {mode}"] = found
             print(name, module, mode, found.get("error", "measured"), file=sys.stderr)
             KEPT.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +205,9 @@ def lines(measured: dict[str, Any]) -> list[tuple[str, dict[int, dict[str, float
 
 
 def text(kept: dict[str, Any]) -> str:
-    machine = harness.machine()
+    from fluxion.compare import processes
+
+    machine = processes.machine()
     found = [
         "# How cost grows",
         "",

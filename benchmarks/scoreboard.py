@@ -24,8 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import arithmetic
-import harness
-from workloads import BATCHES, CONVOLUTIONS, SAMPLE, TESTS, WORKLOADS, Workload
+import board
+from rows import CONVOLUTIONS, SAMPLE, TESTS, WORKLOADS, Row
+
+from fluxion.compare import processes
+from fluxion.compare.results import Results
+from fluxion.compare.worker import BATCHES
 
 FOLDER = Path(__file__).parent.parent / "build" / "scoreboard"
 UNEQUAL = "not the same work"
@@ -33,7 +37,7 @@ UNEQUAL = "not the same work"
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    results = harness.Results(options.results, options.fresh)
+    results = board.open_results(options.results, options.fresh)
     if not options.table:
         try:
             run(options, results)
@@ -43,7 +47,7 @@ def main(arguments: list[str]) -> int:
         print("nothing is measured yet", file=sys.stderr)
         return 1
     command = shlex.join(["python", "benchmarks/scoreboard.py", *arguments])
-    peak = None if options.quick else harness.peak(options.results.parent, options.threads)
+    peak = None if options.quick else board.peak(options.results.parent, options.threads)
     text = report(results.measurements, options.only, command, peak)
     if options.out:
         options.out.write_text(text)
@@ -58,11 +62,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     everything = [name for name in WORKLOADS if name not in TESTS]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--only", type=listed, default=everything, help=f"workloads: {','.join(WORKLOADS)}")
-    parser.add_argument("--peers", type=listed, default=list(harness.PEERS), help=",".join(harness.PEERS))
+    parser.add_argument("--peers", type=listed, default=list(board.PEERS), help=",".join(board.PEERS))
     parser.add_argument("--modes", type=listed, help="only these modes of the peers")
     parser.add_argument("--all", action="store_true", help="every workload with every framework and both allocators")
     parser.add_argument("--runs", type=int, help="fresh processes per measurement: 3, or 1 with --quick")
-    parser.add_argument("--allocator", type=listed, default=list(harness.ALLOCATORS), help="default,tuned")
+    parser.add_argument("--allocator", type=listed, default=list(board.ALLOCATORS), help="default,tuned")
     parser.add_argument("--threads", type=int, default=cores, help="cores for every peer")
     parser.add_argument("--limit", type=float, default=300, help="seconds for one process")
     parser.add_argument("--python", action="append", default=[], metavar="PEER=PATH", help="the interpreter of a peer")
@@ -76,9 +80,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.results = options.results or FOLDER / ("quick.json" if options.quick else "results.json")
     for name, given, known in (
         ("--only", options.only, WORKLOADS),
-        ("--peers", options.peers, harness.PEERS),
-        ("--allocator", options.allocator, harness.ALLOCATORS),
-        ("--python", [text.partition("=")[0] for text in options.python], harness.PEERS),
+        ("--peers", options.peers, board.PEERS),
+        ("--allocator", options.allocator, board.ALLOCATORS),
+        ("--python", [text.partition("=")[0] for text in options.python], board.PEERS),
     ):
         for value in given:
             if value not in known:
@@ -86,19 +90,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace, results: harness.Results) -> None:
+def run(options: argparse.Namespace, results: Results) -> None:
     pythons = dict(text.split("=", 1) for text in options.python)
-    peers = [
-        dataclasses.replace(p, python=pythons.get(p.name, p.python)) for p in map(harness.PEERS.get, options.peers)
-    ]
-    abilities = {peer.name: harness.modes(peer) for peer in peers}
+    peers = [dataclasses.replace(p, python=pythons.get(p.name, p.python)) for p in map(board.PEERS.get, options.peers)]
+    abilities = {peer.name: board.modes(peer) for peer in peers}
     for name, ability in abilities.items():
         if "missing" in ability:
             print(f"{name}: left out: {ability['missing']} (see --python)", file=sys.stderr)
-    tasks = harness.plan(peers, options.only, options.allocator, options.runs, abilities, options.all)
+    tasks = board.plan(peers, options.only, options.allocator, options.runs, abilities, options.all)
     if options.modes:
         tasks = [task for task in tasks if task.mode in options.modes]
-    measured = harness.carry_out(tasks, results, options.results.parent, options.threads, options.limit, options.quick)
+    measured = board.carry_out(tasks, results, options.results.parent, options.threads, options.limit, options.quick)
     for number, (task, found) in enumerate(measured, 1):
         said = found.get("error") or next(
             f"{statistics.median(found['times'][key]) * 1e3:.3g} ms {label}"
@@ -157,9 +159,9 @@ def entries(measurements: list[dict[str, Any]], workload: str, allocator: str) -
                 entry.errors.append(m["error"])
             else:
                 entry.runs.append(m)
-    listed = sorted(found.values(), key=lambda e: (list(harness.PEERS).index(e.peer), e.mode))
+    listed = sorted(found.values(), key=lambda e: (list(board.PEERS).index(e.peer), e.mode))
     reference = next((e.runs[0]["outputs"] for e in listed if e.peer == "fluxion" and e.runs), None)
-    same = functools.partial(harness.same_work, tolerance=WORKLOADS[workload].tolerance)
+    same = functools.partial(processes.same_work, tolerance=WORKLOADS[workload].tolerance)
     for entry in listed:
         if not entry.runs:
             entry.verdict = entry.errors[0]
@@ -175,7 +177,7 @@ def best(listed: Iterable[Entry], column: Column) -> Entry | None:
 
 def report(measurements: list[dict[str, Any]], only: list[str], command: str, peak: float | None = None) -> str:
     lines = ["# Speed, side by side", "", f"`{command}`", "", *explanation(measurements, peak)]
-    for allocator, settings in harness.ALLOCATORS.items():
+    for allocator, settings in board.ALLOCATORS.items():
         chosen = [(WORKLOADS[n], listed) for n in only if (listed := entries(measurements, n, allocator))]
         if not chosen:
             continue
@@ -204,7 +206,7 @@ def report(measurements: list[dict[str, Any]], only: list[str], command: str, pe
 
 
 def explanation(measurements: list[dict[str, Any]], peak: float | None) -> list[str]:
-    machine = harness.machine()
+    machine = processes.machine()
     versions = {k: v for m in measurements for k, v in m.get("versions", {}).items()}
     threads = ", ".join(map(str, sorted({m["threads"] for m in measurements})))
     runs = max(m["run"] for m in measurements) + 1
@@ -233,7 +235,7 @@ def explanation(measurements: list[dict[str, Any]], peak: float | None) -> list[
     ]
 
 
-def training(chosen: list[tuple[Workload, list[Entry]]]) -> list[str]:
+def training(chosen: list[tuple[Row, list[Entry]]]) -> list[str]:
     """The table that the goals are about."""
     if not chosen:
         return []
@@ -244,7 +246,7 @@ def training(chosen: list[tuple[Workload, list[Entry]]]) -> list[str]:
     return lines
 
 
-def table(title: str, chosen: list[tuple[Workload, list[Entry]]], column: Column) -> list[str]:
+def table(title: str, chosen: list[tuple[Row, list[Entry]]], column: Column) -> list[str]:
     if not chosen:
         return []
     heading = f"| workload | Fluxion, {column.unit} | best peer | ratio | goal | met |"
@@ -252,7 +254,7 @@ def table(title: str, chosen: list[tuple[Workload, list[Entry]]], column: Column
     return ["", f"### {title}", "", heading, "|---|---|---|---|---|---|", *rows]
 
 
-def compared(workload: Workload, listed: list[Entry], column: Column) -> list[str]:
+def compared(workload: Row, listed: list[Entry], column: Column) -> list[str]:
     """The cells of a row: workload, Fluxion by mode, best peer, ratios, goal, met or not."""
     own = [e for e in listed if e.peer == "fluxion" and not e.verdict and e.values(column.name)]
     others = [e for e in listed if e.peer != "fluxion"]
@@ -278,7 +280,7 @@ def by_mode(texts: dict[str, str]) -> str:
     return "<br>".join(f"{text} {mode}" for mode, text in texts.items()) or "none"
 
 
-def met(workload: Workload, ratios: dict[str, float], goal: float | None) -> str:
+def met(workload: Row, ratios: dict[str, float], goal: float | None) -> str:
     """Whether the goal is met, and by which modes if not by all."""
     if goal is None or not ratios:
         return ""
@@ -295,12 +297,12 @@ def notes() -> str:
     return file.read_text() if file.exists() else ""
 
 
-def titled(workload: Workload, listed: list[Entry]) -> str:
+def titled(workload: Row, listed: list[Entry]) -> str:
     data = next((r["data"] for e in listed for r in e.runs), "")
     return workload.title + (" (synthetic data)" if data == "synthetic" and workload.data != "random" else "")
 
 
-def limits(chosen: list[tuple[Workload, list[Entry]]], peak: float) -> list[str]:
+def limits(chosen: list[tuple[Row, list[Entry]]], peak: float) -> list[str]:
     """How far the times are from what the arithmetic alone would take."""
     lines = [
         "",
@@ -326,7 +328,7 @@ def limits(chosen: list[tuple[Workload, list[Entry]]], peak: float) -> list[str]
     return lines
 
 
-def details(workload: Workload, listed: list[Entry]) -> list[str]:
+def details(workload: Row, listed: list[Entry]) -> list[str]:
     timed = {
         "train": (EPOCH, STEP, EVALUATION),
         "infer": tuple(CALLS.values()),

@@ -54,5 +54,5 @@ def test_other_libraries_are_left_alone(found, monkeypatch):
 
 def test_the_benchmarks_have_the_same_setting(monkeypatch):
     monkeypatch.syspath_prepend(os.path.join(os.path.dirname(__file__), "..", "benchmarks"))
-    harness = pytest.importorskip("harness")
-    assert harness.ALLOCATORS["tuned"] == {name: str(value) for name, _, value in SETTINGS}
+    board = pytest.importorskip("board")
+    assert board.ALLOCATORS["tuned"] == {name: str(value) for name, _, value in SETTINGS}

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from fluxion.cli.compare import compare as compare_command
 from fluxion.cli.datasets import datasets
 from fluxion.cli.evaluate import evaluate as evaluate_command
 from fluxion.cli.info import info as info_command
@@ -34,6 +35,7 @@ app.command("inspect")(inspect_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("predict")(predict_command)
+app.command("compare")(compare_command)
 app.add_typer(datasets)
 app.command("info")(info_command)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fluxion.compare import processes
+
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 
 
@@ -16,18 +18,18 @@ BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 def tools():
     """The modules of `benchmarks/`, which is no package; their place is not left on the path."""
     sys.path.insert(0, str(BENCHMARKS))
-    import harness
+    import board
     import scoreboard
 
     sys.path.remove(str(BENCHMARKS))
-    return harness, scoreboard
+    return board, scoreboard
 
 
 @pytest.fixture(scope="module")
 def measured(tools, tmp_path_factory):
     """Results of Fluxion and plain JAX, beside a peer that crashes, one that hangs, one that is not there and one that
     answers nonsense."""
-    harness, _ = tools
+    board, _ = tools
     folder = tmp_path_factory.mktemp("scoreboard")
 
     def script(name, text):
@@ -42,14 +44,14 @@ def measured(tools, tmp_path_factory):
         "keras-jax": script("talking", "echo hello"),
     }
     modes = {"fluxion": {"tiny": ["train"], "tiny-infer": ["predict"]}}
-    abilities = {n: {"modes": modes.get(n, {"tiny": ["jit"], "tiny-infer": ["jit"]})} for n in harness.PEERS}
-    results = harness.Results(folder / "results.json")
+    abilities = {n: {"modes": modes.get(n, {"tiny": ["jit"], "tiny-infer": ["jit"]})} for n in board.PEERS}
+    results = board.open_results(folder / "results.json")
     for name in [*broken, "fluxion", "jax"]:
-        peer = dataclasses.replace(harness.PEERS[name], python=broken.get(name, sys.executable))
+        peer = dataclasses.replace(board.PEERS[name], python=broken.get(name, sys.executable))
         names = ["tiny"] if name in broken else ["tiny", "tiny-infer"]
-        tasks = harness.plan([peer], names, ["default"], 1, abilities)
+        tasks = board.plan([peer], names, ["default"], 1, abilities)
         limit = 1 if name == "flax" else 100
-        done = list(harness.carry_out(tasks, results, folder, 1, limit, quick=True))
+        done = list(board.carry_out(tasks, results, folder, 1, limit, quick=True))
         assert [task.peer for task, _ in done] == [peer] * len(names)
     return results
 
@@ -59,10 +61,9 @@ def one(measured, peer, workload="tiny"):
     return found
 
 
-def test_same_losses_and_every_time(measured, tools):
-    harness, _ = tools
+def test_same_losses_and_every_time(measured):
     ours, theirs = one(measured, "fluxion"), one(measured, "jax")
-    assert harness.same_work(ours["outputs"], theirs["outputs"])
+    assert processes.same_work(ours["outputs"], theirs["outputs"])
     assert ours["outputs"][6] < ours["outputs"][0]  # the first batch again: there are six
     assert abs(ours["accuracy"] - theirs["accuracy"]) < 0.35  # their last epochs were shuffled differently
     for m in (ours, theirs):
@@ -80,23 +81,22 @@ def test_a_broken_peer_says_why_and_spoils_nothing(measured, peer, why):
     assert why in one(measured, peer)["error"]
 
 
-def test_inference_gives_the_same_outputs(measured, tools):
-    harness, _ = tools
+def test_inference_gives_the_same_outputs(measured):
     ours, theirs = one(measured, "fluxion", "tiny-infer"), one(measured, "jax", "tiny-infer")
-    assert harness.same_work(ours["outputs"], theirs["outputs"])
+    assert processes.same_work(ours["outputs"], theirs["outputs"])
     assert {"batch 1", "batch 256"} <= set(ours["times"])
 
 
 def test_a_second_call_continues(measured, tools):
-    harness, _ = tools
-    again = harness.Results(measured.file)
+    board, _ = tools
+    again = board.open_results(measured.file)
     assert again.measurements == measured.measurements
-    assert {key[1] for key in again.done(threads=1)} == {"fluxion", "jax"}
-    assert again.done(threads=2) == set()
+    assert {key[1] for key in again.done()} == {"fluxion", "jax"}
+    assert {key[-1] for key in again.done()} == {1}  # threads
     changed = [{**m, "code": "other"} if m["peer"] == "jax" else m for m in measured.measurements]
     file = measured.file.with_name("changed.json")
     file.write_text(json.dumps(changed))
-    assert "jax" not in {m["peer"] for m in harness.Results(file).measurements}
+    assert "jax" not in {m["peer"] for m in board.open_results(file).measurements}
 
 
 def test_table(measured, tools):
@@ -133,18 +133,18 @@ def test_arithmetic(tools):
 
 
 def test_the_less_common_peers_have_fewer_rows(tools):
-    harness, _ = tools
+    board, _ = tools
     abilities = {"flax": {"modes": {"lenet": ["jit"], "cnn": ["jit"]}}}
-    chosen = harness.plan([harness.PEERS["flax"]], ["lenet", "cnn"], ["default"], 1, abilities, everything=False)
+    chosen = board.plan([board.PEERS["flax"]], ["lenet", "cnn"], ["default"], 1, abilities, everything=False)
     assert [task.workload for task in chosen] == ["lenet"]
-    assert len(harness.plan([harness.PEERS["flax"]], ["lenet", "cnn"], ["default"], 1, abilities)) == 2
+    assert len(board.plan([board.PEERS["flax"]], ["lenet", "cnn"], ["default"], 1, abilities)) == 2
 
 
 def test_a_missing_framework_is_named(tools):
-    harness, _ = tools
-    peer = harness.Peer("other", "jax", ("no_such_framework",))
-    assert harness.modes(peer) == {"missing": "no no_such_framework"}
-    assert "tiny" in harness.modes(harness.PEERS["jax"])["modes"]
+    board, _ = tools
+    peer = processes.Peer("other", "jax", ("no_such_framework",))
+    assert board.modes(peer) == {"missing": "no no_such_framework"}
+    assert "tiny" in board.modes(board.PEERS["jax"])["modes"]
 
 
 def test_wrong_words_on_the_command_line():
