@@ -204,7 +204,7 @@ def test_the_same_work_as_by_hand(name, mode, workload):
         assert session.evaluate(x, y)[0] != loss
 
 
-@pytest.mark.parametrize("name", ["fluxion", "jax", "torch"])
+@pytest.mark.parametrize("name", ["fluxion", "fluxion-keras", "fluxion-knet", "jax", "torch"])
 def test_restart_forgets_the_state_of_the_optimizer(name):
     """The step after it is Adam's first one: each weight moves by the learning rate, whatever the gradient."""
     workload = replace(DENSE, optimizer=w.Adam(1e-3, epsilon=1e-12), network=w.mlp(6, 3))
