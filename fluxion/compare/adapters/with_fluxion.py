@@ -103,8 +103,8 @@ def losses(workload: w.Workload, outputs: str) -> str:
     penalty = ""
     text = {
         "cross entropy": f"fx.logitcrossentropy({outputs}, y)",
-        "cross entropy of softmax": f"fx.logitcrossentropy(fx.softmax({outputs}), y)",
-        "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehot(y, {workload.classes}))",
+        "cross entropy of softmax": f"fx.crossentropy(fx.softmax(fx.softmax({outputs})), y)",
+        "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehotbatch(y, {workload.classes}))",
     }[workload.loss]
     if workload.penalty:
         penalty = "    squares = sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)\n"

@@ -59,8 +59,8 @@ class Chain:
 """
 LOSSES = {
     "cross entropy": "nll(x, y)",
-    "cross entropy of softmax": "nll(fx.softmax(x), y)",
-    "squared error of softmax": "fx.mse(fx.softmax(x), fx.onehot(y, {classes}))",
+    "cross entropy of softmax": "fx.crossentropy(fx.softmax(fx.softmax(x)), y)",
+    "squared error of softmax": "fx.mse(fx.softmax(x), fx.onehotbatch(y, {classes}))",
 }
 TRAIN = {
     "run": "    losses = training.run()",
