@@ -204,7 +204,18 @@ def test_the_same_work_as_by_hand(name, mode, workload):
         assert session.evaluate(x, y)[0] != loss
 
 
-@pytest.mark.parametrize("name", ["fluxion", "jax", "torch"])
+@pytest.mark.parametrize("loss", list(w.LOSSES)[1:])
+@pytest.mark.parametrize("name", ["fluxion", "fluxion-keras", "fluxion-knet"])
+def test_the_losses_of_posts(name, loss):
+    """Fluxion refuses probabilities where logits belong; its programs still say what the posts computed."""
+    workload, adapter = replace(DENSE, loss=loss), ADAPTERS[name]
+    batches = w.batches(*data(workload), 4, 3)
+    session = adapter.Session(workload, workload.weights(3), next(iter(adapter.MODES)))
+    expected = reference.losses(workload, workload.weights(3), batches)
+    np.testing.assert_allclose(session.losses(session.prepare(batches)), expected, rtol=3e-5)
+
+
+@pytest.mark.parametrize("name", ["fluxion", "fluxion-keras", "fluxion-knet", "jax", "torch"])
 def test_restart_forgets_the_state_of_the_optimizer(name):
     """The step after it is Adam's first one: each weight moves by the learning rate, whatever the gradient."""
     workload = replace(DENSE, optimizer=w.Adam(1e-3, epsilon=1e-12), network=w.mlp(6, 3))

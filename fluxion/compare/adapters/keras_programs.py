@@ -1,4 +1,4 @@
-"""What the three Keras adapters share: one program, whichever of its backends runs it.
+"""What the Keras adapters share: one program, whichever of its backends runs it, or Fluxion in Keras' style.
 
 `fit` is the way of Keras' documentation. On TensorFlow there is a loop inside one `tf.function`, too.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import parts as w
 from .. import programs
+from . import fluxion_programs
 
 FIT = {"fit": "model.fit", "fit jit": "model.fit, with jit_compile=True"}
 INFER = {"call": "the compiled model", "predict_on_batch": "model.predict_on_batch"}
@@ -175,19 +176,28 @@ def predict(x):
     return forward(own, others, x)
 """
         return headed(f"{before}import keras{more}\nfrom keras import layers", *classes, model, call)
-    if isinstance(workload.optimizer, w.Adam):
+    rule = optimizer(workload.optimizer)
+    if backend == "fluxion":
+        rule = fluxion_programs.optimizer(workload.optimizer)
+    elif isinstance(workload.optimizer, w.Adam):
         pieces = backend == "tensorflow" and programs.is_text(workload) and not mode.startswith("graph")
         classes.append(ADAM.replace("{dense}", DENSE if pieces else ""))
     before, loss = losses(workload)
     if mode.startswith("graph"):
         return graph(workload, classes, model, before, loss, xla=mode == "graph xla")
-    jit = ", jit_compile=True" if mode == "fit jit" or backend == "jax" else ", jit_compile=False"
-    compiled = f"model.compile({optimizer(workload.optimizer)}, {loss}{jit})"
+    arguments = [rule, loss]
+    if backend != "fluxion":  # which always compiles
+        arguments.append(f"jit_compile={mode == 'fit jit' or backend == 'jax'}")
+    compiled = f"model.compile({', '.join(arguments)})"
     if len(compiled) > 110:
-        compiled = f"model.compile(\n    {optimizer(workload.optimizer)},\n    {loss},\n    {jit[2:]},\n)"
+        compiled = f"model.compile(\n{programs.listed(arguments)}\n)"
     dense = any("tf." in section for section in classes)
+    imports = f"import keras{chr(10) + 'import tensorflow as tf' if dense else ''}\nfrom keras import layers"
+    if backend == "fluxion":
+        own = "fluxion.dialects"
+        imports = f"import fluxion as fx\nfrom {own} import keras\nfrom {own}.keras import layers"
     return headed(
-        f"import keras{chr(10) + 'import tensorflow as tf' if dense else ''}\nfrom keras import layers",
+        imports,
         *classes,
         before,
         f"{model}\n{compiled}",
@@ -260,7 +270,7 @@ def fit(x, y, epochs):
 def headed(imports: str, *sections: str) -> str:
     """The program, with `ops` imported if it is used."""
     if any("ops." in section for section in sections):
-        imports = imports.replace("from keras import layers", "from keras import layers, ops")
+        imports = imports.replace("import layers", "import layers, ops")
     return programs.joined(imports, *sections)
 
 
@@ -307,9 +317,7 @@ class Session:
     BACKEND = ""
 
     def __init__(self, workload: w.Workload, weights: dict[str, np.ndarray], mode: str) -> None:
-        import keras
-
-        self.keras, self.workload, self.mode = keras, workload, mode
+        self.keras, self.workload, self.mode = self.package(), workload, mode
         self.graph = mode.startswith("graph")
         text = program(workload, mode, self.BACKEND)
         self.program = programs.execute(text, f"{workload.name} in Keras on {self.BACKEND}, {mode}")
@@ -321,6 +329,12 @@ class Session:
                 holder = next(layer for layer in of_part if layer.weights)
                 for variable, array in zip(variables(part, holder), loaded(part, own)):  # noqa: B905
                     variable.assign(array)
+
+    @staticmethod
+    def package() -> Any:
+        import keras
+
+        return keras
 
     def prepare(self, batches: list[Any]) -> list[Any]:
         return batches

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import parts as w
 from .. import programs
+from . import fluxion_programs as shared
 
 NAME = "fluxion"
 TITLE = "Fluxion"
@@ -21,6 +22,8 @@ MODES = {
     "jit": "the compiled model",
     "predict": "arrays of NumPy, in batches",
 }
+versions, threads = shared.versions, shared.threads
+
 KINDS = {"infer": ("jit", "predict"), "start": ("train", "fit"), "compare": ("train", "fit")}
 
 
@@ -32,18 +35,6 @@ def supports(workload: w.Workload, mode: str) -> bool | str:
     if workload.penalty and mode != "train":
         return "the loss of `fit` sees the outputs only, no weights"
     return True
-
-
-def versions() -> dict[str, str]:
-    import jax
-
-    import fluxion as fx
-
-    return {"fluxion": fx.__version__, "jax": jax.__version__}
-
-
-def threads(count: int) -> None:
-    """XLA starts as many threads as the process may use cores."""
 
 
 # ----------------------------------------------------------------------------------------- the program
@@ -107,23 +98,13 @@ def activation(part: w.Dense | w.Conv) -> str:
     return f", fx.{part.activation}" if part.activation else ""
 
 
-def optimizer(rule: w.Optimizer) -> str:
-    if isinstance(rule, w.Adam):
-        betas = programs.betas(rule, ", betas=({}, {})")
-        epsilon = f", eps={programs.number(rule.epsilon)}" if rule.epsilon != 1e-8 else ""
-        return f"fx.Adam({programs.number(rule.rate)}{betas}{epsilon})"
-    if isinstance(rule, w.Momentum):
-        return f"fx.Momentum({programs.number(rule.rate)}, rho={programs.number(rule.rho)})"
-    return f"fx.Descent({programs.number(rule.rate)})"
-
-
 def losses(workload: w.Workload, outputs: str) -> str:
     """The body of the function `loss`."""
     penalty = ""
     text = {
         "cross entropy": f"fx.logitcrossentropy({outputs}, y)",
-        "cross entropy of softmax": f"fx.logitcrossentropy(fx.softmax({outputs}), y)",
-        "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehot(y, {workload.classes}))",
+        "cross entropy of softmax": f"fx.crossentropy(fx.softmax(fx.softmax({outputs})), y)",
+        "squared error of softmax": f"fx.mse(fx.softmax({outputs}), fx.onehotbatch(y, {workload.classes}))",
     }[workload.loss]
     if workload.penalty:
         penalty = "    squares = sum((p**2).sum() for p in fx.trainables(model) if p.ndim > 1)\n"
@@ -142,7 +123,7 @@ def program(workload: w.Workload, mode: str) -> str:
     if not workload.training:
         use = "predict = fx.jit(model)" if mode == "jit" else "def predict(x):\n    return fx.predict(model, x)"
         return programs.joined(start, *sections, use)
-    opt = f"\nopt = fx.setup({optimizer(workload.optimizer)}, model)"
+    opt = f"\nopt = fx.setup({shared.optimizer(workload.optimizer)}, model)"
     if classes:
         sections[-1] += opt
     else:
@@ -243,5 +224,5 @@ class Session:
         return outputs if self.mode == "predict" else outputs.block_until_ready()
 
     def restart(self) -> None:
-        rule = eval(optimizer(self.workload.optimizer), {"fx": self.fx})
+        rule = eval(shared.optimizer(self.workload.optimizer), {"fx": self.fx})
         self.program.opt = self.fx.setup(rule, self.model)
