@@ -23,10 +23,14 @@ def fixed_seed():
     fx.seed(0)
 
 
+# Where what is tested is not XLA's work. It is in `ops` and `native`, and bits are compared in `train` and `transform`.
+QUICK = ("cli", "compare", "data", "dialects", "io", "layers", "optim", "tree")
+
+
 @pytest.fixture(autouse=True)
 def quick_compilation(request):
-    """Layers are compiled without XLA's dearest optimizations, which take most of the time of their tests."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in ("layers", "dialects"))
+    """Most tests compile without XLA's dearest optimizations, which would take most of their time."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in QUICK)
 
 
 @pytest.fixture

@@ -402,7 +402,7 @@ def test_printed_form_is_the_constructor_call(cls):
     changed = {
         "rho": 0.5, "beta": (0.25, 0.5), "eps": 0.125, "weight_decay": 0.25, "decay": 0.5, "learning_rate": 0.5,
         "limit": 3.0, "max_norm": 2.0, "sign_decay": 0.5, "factors": (0.25, 1.5), "limits": (0.5, 2.0),
-        "centered": True, "momentum_decay": 0.25,
+        "centered": True, "momentum_decay": 0.25, "eps_in_root": True,
     }  # fmt: skip
     options = {field.name: changed[field.name] for field in dataclasses.fields(cls)}
     rule = cls(**options)
