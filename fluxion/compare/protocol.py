@@ -29,7 +29,6 @@ from fluxion.version import __version__
 
 PROTOCOLS = ("fair", "as-published")
 NAMES = ("workload", "variant", "framework", "mode", "part", "run", "threads", "epochs", "quick")
-COLD = 3  # runs with no compiled programs kept: they have the first step as a user meets it first
 FAILURES = 2  # of a mode, after which its other runs are left out; at once after one that hangs
 TOGETHER = 200_000  # examples times epochs up to which all seeds are trained in one process
 PATIENCE = 10  # times the limit, for accuracy
@@ -198,7 +197,11 @@ class Comparing:
         if settings.protocol == "fair":
             for run in range(settings.runs):
                 for name in settings.names:
-                    row = [Task(name, "", *mode, "timing", run) for mode in self._modes(name)]
+                    row = [
+                        Task(name, "", *mode, "timing", run)
+                        for mode in self._modes(name)
+                        if run < self._runs(name, *mode)
+                    ]
                     tasks += random.sample(row, len(row))
         for variant, workload in self._workloads():
             name = workload.name.partition("/")[0]
@@ -215,6 +218,14 @@ class Comparing:
     def _modes(self, name: str) -> list[tuple[str, str]]:
         return [(f, m) for f, facts in self.frameworks.items() for m in facts.get("runs", {}).get(name, ())]
 
+    def _runs(self, name: str, framework: str, mode: str) -> int:
+        """How many processes time a mode."""
+        others = workloads.find(name).others
+        first = next(iter(self.frameworks[framework]["runs"][name]))
+        if others is None or mode == first or not framework.startswith(environments.OWN):
+            return self.settings.runs
+        return min(others, self.settings.runs)
+
     def _together(self, workload: parts.Workload) -> int:
         """How many seeds are trained in one process."""
         return max(1, self.settings.seeds) if workload.examples * workload.epochs <= TOGETHER else 1
@@ -225,7 +236,12 @@ class Comparing:
         workload, variant = prepared["workload"], prepared["variant"]
         seeds = range(settings.seeds)[task.run : task.run + self._together(workload)]
         peer = environments.peer(task.framework, settings.pythons)
-        cold = task.part == "accuracy" or task.run < COLD
+        whole = workloads.find(task.workload).whole
+        kept = prepared["file"].parent / "-".join(task[:4])  # its compiled programs; none at first
+        if task.part == "accuracy":
+            cold, alone = True, len(seeds) == 1  # of several seeds, all but the first find the programs anyway
+        else:
+            cold, alone = task.run < whole, task.run < whole - 1
         with tempfile.TemporaryDirectory() as own:
             found = processes.measure(
                 peer,
@@ -237,8 +253,8 @@ class Comparing:
                 needs=peer.needs,
                 part=task.part,
                 pixels=variant.pixels if variant else "0 to 1",
-                whole=task.run < workloads.find(task.workload).whole,
-                environment=processes.caches(Path(own if cold else prepared["file"].parent)),
+                whole=task.run < whole,
+                environment=processes.caches(Path(own) if alone else kept),
                 seeds=list(seeds),
                 quick=settings.quick,
             )
@@ -281,6 +297,7 @@ class Comparing:
                     "split": told[name].split,
                     "about": told[name].about,
                     "band": told[name].band,
+                    "others": told[name].others,
                 }
                 for name in settings.names
             },

@@ -142,12 +142,20 @@ def _warnings(document: dict[str, Any]) -> list[Markup]:
             f"({told}) the set was not on this computer; random data of its shapes stand in. The times are what they "
             "would be, accuracy is not.",
         ))  # fmt: skip
-    timed = [e["times"]["step"]["n"] for e in document["summary"] if "step" in e["times"]]
+    timed = [e["times"]["step"]["n"] for e in document["summary"] if "step" in e["times"] and not _seldom(document, e)]
     if timed and min(timed) < settings["runs"]:
         found.append(("Not complete", f"some modes ran {min(timed)} of {settings['runs']} times; --continue goes on."))
     if settings["epochs"] is not None:
         found.append(("Other epochs", f"trainings have {settings['epochs']} instead of the workload's."))
     return [tag("p", tag("strong", f"{name}: "), text, klass="warning") for name, text in found]
+
+
+def _seldom(document: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Whether a mode is timed less often than the others by plan: not the first one of a style of Fluxion."""
+    framework = document["frameworks"][entry["framework"]]
+    first = next(iter(framework.get("runs", {}).get(entry["workload"], ())), entry["mode"])
+    planned = document["workloads"][entry["workload"]].get("others") is not None
+    return planned and entry["framework"].startswith(OWN) and entry["mode"] != first
 
 
 def _slower(document: dict[str, Any]) -> list[Markup]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fluxion.compare import export, processes, protocol, results, summary
+from fluxion.compare import export, processes, protocol, report, results, summary
 from fluxion.errors import ArgumentError, FileFormatError
 
 
@@ -24,7 +24,7 @@ class World:
 
     def measure(self, peer, workload, mode, file, **options):
         self.calls.append((peer.name, mode, options["part"]))
-        step = {"fluxion": 1e-5, "jax": 2e-5, "torch": 5e-6}[peer.name]
+        step = {"jax": 2e-5, "torch": 5e-6}.get(peer.name, 1e-5)
         times = {"import": [0.5], "data": [0.1], "build": [0.1], "first": [0.3], "step": [step, 2 * step, step]}
         answer = {"times": times, "memory": 10**8, "versions": {}, "losses": self.reference[:10]}
         if options["part"] == "accuracy":
@@ -77,6 +77,33 @@ def test_runs_are_interleaved_and_times_come_first(tmp_path, world):
     assert sorted(first) == sorted(second)
     assert len(set(first)) == modes
     assert [name for name, _, part in world.calls if part == "accuracy"].count("jax") == 1  # Iris: seeds together
+
+
+def test_the_styles_of_fluxion(tmp_path, world):
+    """On Iris the first mode of each style has all runs, the others two; the report does not call that incomplete."""
+    comparing, _ = compared(tmp_path, ("fluxion", "fluxion-knet", "fluxion-keras", "jax"), runs=4)
+    comparing.run()
+    document = comparing.report()
+    found = {(e["framework"], e["mode"]): e["times"]["step"]["n"] for e in document["summary"]}
+    assert found == {
+        ("fluxion", "train"): 4, ("fluxion", "fit"): 2, ("fluxion-knet", "run"): 4, ("fluxion-knet", "for"): 2,
+        ("fluxion-keras", "fit"): 4, ("jax", "jit"): 4,
+    }  # fmt: skip
+    assert not report._warnings(document)
+    document["summary"][0]["times"]["step"]["n"] = 3
+    assert "Not complete" in str(report._warnings(document))
+
+
+def test_programs_are_kept_from_the_last_cold_run_on(tmp_path, world, monkeypatch):
+    """Each mode has a folder of its own for them, so that no other mode's programs are in the cold times."""
+    folders = []
+    monkeypatch.setattr(processes, "caches", lambda folder: folders.append(folder) or {})
+    comparing, _ = compared(tmp_path, ("fluxion-keras", "jax"), runs=2, seeds=1)
+    comparing.run()
+    *timed, _, _ = folders
+    assert set(timed[:2]) == set(timed[2:])
+    assert len(set(folders)) == 4  # and one for the accuracy of each, whose time includes compiling
+    assert [m["cold"] for m in comparing.report()["measurements"]] == [True, True, False, False, True, True]
 
 
 def test_ratio_and_sentences(tmp_path, world):

@@ -54,7 +54,8 @@ class Comparison:
     band: tuple[float, float] | None = None  # where the test accuracy of a fair run on the real data lies
     tolerance: float = 1e-4  # relative: how far the losses of the first TEN steps may be from the reference
     drift: float = 2e-2  # the same for the others of the first 50: rounding grows by every step
-    whole: int = 3  # runs that time preparation, epoch and evaluation, too, and compare all losses
+    whole: int = 3  # runs that time compiling, preparation, epoch and evaluation, too, and compare all losses
+    others: int | None = None  # runs of the modes beside the first of each of Fluxion's styles, if fewer
     variants: tuple[Variant, ...] = ()
 
     @property
