@@ -98,6 +98,7 @@ def compare(name, layer, inference, trained, theirs):
         assert fits(json.loads(json.dumps(shape)), known["output_shape"])
 
 
+@pytest.mark.keras  # takes half a minute
 def test_every_layer_is_that_of_keras(theirs):
     jax.config.update("jax_disable_most_optimizations", True)
     layers = {name: built(case) for name, case in CASES.items()}

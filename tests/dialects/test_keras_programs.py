@@ -33,8 +33,16 @@ def test_there_are_programs_enough():
     assert len(PROGRAMS) >= 15 and {file.stem for file in PROGRAMS} == set(KERAS) - {"versions"}
 
 
+# The others run with `make test-keras`: compiling them takes a minute.
+OFTEN = ("mlp", "custom_loop", "custom_layer", "callbacks", "several_inputs", "text_lstm", "saved", "train_step")
+
+
+def every_program():
+    return [pytest.param(f, id=f.stem, marks=() if f.stem in OFTEN else pytest.mark.keras) for f in PROGRAMS]
+
+
 @needs_data
-@pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", every_program())
 def test_a_keras_program_gives_keras_numbers(file):
     text = under_fluxion(file.read_text())
     assert "import keras" in text and not re.search(r"^(import|from) keras", text, flags=re.MULTILINE)

@@ -28,6 +28,7 @@ def model(**more):
     return made
 
 
+@pytest.mark.keras  # takes half a minute
 @pytest.mark.parametrize("part", ["losses", "metrics", "schedules", "optimizers"])
 def test_numbers_are_those_recorded_from_keras(part):
     found = PARTS[part](keras, quick=True)
